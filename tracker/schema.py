@@ -1,0 +1,307 @@
+"""The tables, for SQLite and PostgreSQL alike (SQLAlchemy Core).
+
+Times are microseconds of UTC (``*_us``), ids are :class:`tracker.model.IdSource` ids made by the
+writing process, so that every insert of a group is one executemany. State changes are rows
+(``evidence``); ``delivery`` keeps the present beside them for the relay and for lists.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> Column[int]:
+    return Column("id", BigInteger, primary_key=True, autoincrement=False)
+
+
+meta = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+
+node = Table(
+    "node",
+    metadata,
+    Column("number", SmallInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False, unique=True),
+    Column("incarnation", Text, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),
+)
+
+letter = Table(
+    "letter",
+    metadata,
+    _id(),
+    Column("kind", Text, nullable=False),  # LetterKind
+    Column("number", Text, unique=True),  # None for what takes no number
+    Column("agency", Text),  # code of the sending agency
+    Column("year", Integer),
+    Column("seq", Integer),
+    Column("author", Text, nullable=False, default=""),  # From, as an address
+    Column("author_name", Text, nullable=False, default=""),
+    Column("message_id", Text),
+    Column("subject", Text, nullable=False, default=""),
+    Column("subject_fold", Text, nullable=False, default=""),  # folded for search (GLOSSARY)
+    Column("digest", LargeBinary),  # body and the author's own fields, not the trace (promise 1)
+    Column("thread_id", BigInteger, nullable=False),
+    Column("answers", BigInteger),  # the letter that this one answers
+    Column("receipt_for", BigInteger),  # for kind receipt: the letter it speaks of
+    Column("classification", Text, nullable=False, default=""),
+    Column("urgency", Text, nullable=False, default=""),
+    Column("due_us", BigInteger),
+    Column("accepted_us", BigInteger, nullable=False),
+)
+Index("ix_letter_agency_id", letter.c.agency, letter.c.id)
+Index("ix_letter_message_id", letter.c.message_id)
+Index("ix_letter_thread_id", letter.c.thread_id)
+Index("ix_letter_digest", letter.c.digest)
+
+# One mail transaction (RFC 5321 §3.3) that carried the letter, or a part of its recipients.
+submission = Table(
+    "submission",
+    metadata,
+    _id(),
+    Column("letter_id", BigInteger, ForeignKey("letter.id", ondelete="CASCADE"), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("door", Text, nullable=False),
+    Column("peer", Text, nullable=False, default=""),
+    Column("helo", Text, nullable=False, default=""),
+    Column("tls", Text),
+    Column("account", Text),
+    Column("sender", Text, nullable=False),  # reverse-path, "" for null
+    Column("ret", Text),
+    Column("envid", Text),
+    Column("body", Text, nullable=False, default="7BIT"),
+    Column("smtputf8", Boolean, nullable=False, default=False),
+    Column("requiretls", Boolean, nullable=False, default=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("archive_key", Text, nullable=False),
+    Column("envelope_digest", LargeBinary),  # same agency, same envelope, same octets: a repeat
+    Column("facts", JSON, nullable=False),
+    Column("facts_version", Integer, nullable=False),
+    Column("decision", JSON, nullable=False),  # verdicts, rules hit and missed
+    Column("policy_version", Text, nullable=False, default=""),
+)
+Index("ix_submission_letter_id", submission.c.letter_id)
+Index("ix_submission_envelope_digest", submission.c.envelope_digest)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    _id(),
+    Column("letter_id", BigInteger, ForeignKey("letter.id", ondelete="CASCADE"), nullable=False),
+    Column("submission_id", BigInteger, ForeignKey("submission.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", Text, nullable=False),  # DeliveryKind
+    Column("recipient", Text, nullable=False),
+    Column("recipient_key", Text, nullable=False),  # Address.key
+    Column("agency", Text),  # code of the receiving agency
+    Column("bcc", Boolean, nullable=False, default=False),
+    Column("notify", Text),
+    Column("orcpt", Text),
+    Column("hop", Text, nullable=False),  # name of the next hop: "MOH", "MOF:outbound"
+    Column("state", Text, nullable=False),  # State
+    Column("grade", SmallInteger, nullable=False),  # Grade
+    Column("outcome", Text, nullable=False),  # Outcome
+    Column("next_us", BigInteger, nullable=False),  # when it is due again
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("lease_owner", Text),
+    Column("lease_us", BigInteger),  # the lease ends
+    Column("warned_us", BigInteger),  # the author was told that it is late
+    Column("expires_us", BigInteger, nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+    Column("last_reply", Text),
+)
+Index("ix_delivery_letter_id", delivery.c.letter_id)
+Index("ix_delivery_agency_letter_id", delivery.c.agency, delivery.c.letter_id)
+Index("ix_delivery_submission_id", delivery.c.submission_id)
+_due = text("state IN ('queued', 'sending')")
+Index("ix_delivery_due", delivery.c.state, delivery.c.next_us, sqlite_where=_due, postgresql_where=_due)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    _id(),
+    Column("delivery_id", BigInteger, ForeignKey("delivery.id", ondelete="CASCADE"), nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),  # None: registered, not noted: in doubt once its lease is over
+    Column("owner", Text, nullable=False),
+    Column("hop", Text, nullable=False),
+    Column("peer", Text),  # host[ip]:port
+    Column("tls", Text),
+    Column("reply", Text),  # the final reply for this recipient
+    Column("transcript", Text),  # the dialogue's replies, one a line
+    Column("result", Text),  # Event value
+    Column("edit", JSON),  # what was taken out and put before the original octets (promise 3)
+)
+Index("ix_attempt_delivery_id", attempt.c.delivery_id)
+_open = text("ended_us IS NULL")
+Index("ix_attempt_open", attempt.c.owner, sqlite_where=_open, postgresql_where=_open)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    _id(),
+    Column("letter_id", BigInteger, ForeignKey("letter.id", ondelete="CASCADE"), nullable=False),
+    Column("delivery_id", BigInteger),  # None: of the whole letter
+    Column("event", Text, nullable=False),  # Event
+    Column("grade", SmallInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),  # when it happened, as told
+    Column("noted_us", BigInteger, nullable=False),  # when we wrote it
+    Column("source", Text, nullable=False),  # "wasl", "smtp", "lmtp", "dsn", "mdn", "person", "timer"
+    Column("reporter", Text, nullable=False, default=""),  # the server or person that says so
+    Column("detail", JSON, nullable=False),
+    Column("salt", LargeBinary),  # opens the ledger's commitment; destroyed at disposal
+)
+Index("ix_evidence_letter_id", evidence.c.letter_id, evidence.c.id)
+Index("ix_evidence_delivery_id", evidence.c.delivery_id)
+
+# The append-only log (tracker/LEDGER.md). seq is the leaf index; no gap, no update, no delete.
+ledger_entry = Table(
+    "ledger_entry",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("evidence_id", BigInteger),
+    Column("entry", LargeBinary, nullable=False),
+)
+Index("ix_ledger_entry_evidence_id", ledger_entry.c.evidence_id)
+
+# Entries of a gateway with several nodes wait here for the sequencer.
+ledger_pending = Table(
+    "ledger_pending",
+    metadata,
+    _id(),
+    Column("evidence_id", BigInteger),
+    Column("entry", LargeBinary, nullable=False),
+)
+
+# Hashes by C2SP tlog-tiles: level, tile index, up to 256 hashes of 32 octets.
+ledger_tile = Table(
+    "ledger_tile",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("tile", BigInteger, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),  # the signed note (C2SP tlog-checkpoint)
+)
+
+receipt = Table(
+    "receipt",
+    metadata,
+    _id(),
+    Column("letter_id", BigInteger, ForeignKey("letter.id", ondelete="CASCADE"), nullable=False),
+    Column("delivery_id", BigInteger, nullable=False, default=0),  # 0: of the whole letter
+    Column("kind", Text, nullable=False),  # Event value that it tells
+    Column("recipient", Text, nullable=False),
+    Column("evidence_id", BigInteger, nullable=False),
+    Column("due_us", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # due, sent, gathered
+    Column("sent_letter_id", BigInteger),
+    UniqueConstraint("letter_id", "delivery_id", "kind"),
+)
+_receipt_due = text("state = 'due'")
+Index("ix_receipt_due", receipt.c.due_us, sqlite_where=_receipt_due, postgresql_where=_receipt_due)
+
+counter = Table(
+    "counter",
+    metadata,
+    Column("agency", Text, primary_key=True),
+    Column("year", Integer, primary_key=True, autoincrement=False),
+    Column("register", Text, primary_key=True),  # "out", "in"
+    Column("value", Integer, nullable=False),
+)
+
+# Reports and answers that could not be matched: a person looks at them.
+worklist = Table(
+    "worklist",
+    metadata,
+    _id(),
+    Column("at_us", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),  # dsn, mdn, bounce, auto-reply, other
+    Column("reason", Text, nullable=False),
+    Column("sender", Text, nullable=False, default=""),
+    Column("subject", Text, nullable=False, default=""),
+    Column("letter_id", BigInteger),  # the letter it may belong to
+    Column("archive_key", Text),
+    Column("detail", JSON, nullable=False),
+    Column("state", Text, nullable=False, default="open"),  # open, done
+)
+Index("ix_worklist_state_id", worklist.c.state, worklist.c.id)
+
+account = Table(
+    "account",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("display", Text, nullable=False, default=""),
+    Column("agency", Text),  # None: all agencies (administrators, compliance of the whole)
+    Column("role", Text, nullable=False),  # admin, compliance, registry, viewer
+    Column("password", Text, nullable=False),  # argon2
+    Column("language", Text, nullable=False, default="ar"),
+    Column("disabled", Boolean, nullable=False, default=False),
+    Column("must_change", Boolean, nullable=False, default=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+web_session = Table(
+    "web_session",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("account_id", BigInteger, ForeignKey("account.id", ondelete="CASCADE"), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("peer", Text, nullable=False, default=""),
+)
+
+# Who looked at what, searched for what, signed in (promise 5).
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    Column("at_us", BigInteger, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("agency", Text),
+    Column("action", Text, nullable=False),  # sign-in, search, view-letter, view-content, ...
+    Column("object", Text, nullable=False, default=""),
+    Column("detail", JSON, nullable=False),
+    Column("peer", Text, nullable=False, default=""),
+)
+
+policy_version = Table(
+    "policy_version",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("by", Text, nullable=False, default=""),
+    Column("files", JSON, nullable=False),
+)

@@ -1,0 +1,134 @@
+"""States, grades, outcomes and events of one delivery, and the one table that moves them.
+
+The *state* is what the relay has to do; the *grade* is how far the evidence goes (DESIGN §7),
+it only rises; the *outcome* is how the matter ended, apart from both. Event names follow
+ETSI EN 319 522-1 and RFC 6109 as EVIDENCE.md maps them. An event that does not fit a state
+raises :class:`UnknownMove`, except late, lower or repeated evidence, which is legal and changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class Grade(IntEnum):
+    NONE = 0
+    ACCEPTED = 1  # E1, our own commit
+    RELAYED = 2  # E2, the agency's server's final 250
+    DELIVERED = 3  # E3, in the mailbox
+    FETCHED = 4  # E4, handed to the client
+    READ = 5  # E5, matched MDN
+    REGISTERED = 6  # E6, taken in by a person or the registry
+    PROCESSED = 7  # E7, closed or answered
+
+
+class State(StrEnum):
+    QUEUED = "queued"  # accepted, released or retried -> queued
+    SENDING = "sending"  # queued -> sending, by a claim with a lease
+    HELD = "held"  # accepted or queued -> held
+    SENT = "sent"  # sending -> sent, the next hop answered 250
+    FAILED = "failed"  # sending or queued -> failed: 5xx, expiry, cancelled
+    REFUSED = "refused"  # refused at the door, never queued
+
+
+class Outcome(StrEnum):
+    OPEN = "open"
+    FAILED = "failed"
+    RETURNED = "returned"
+    CLOSED = "closed"
+    REOPENED = "reopened"
+
+
+class Event(StrEnum):
+    SUBMITTED = "submitted"
+    REFUSED = "refused"
+    HELD = "held"
+    RELEASED = "released"
+    ATTEMPTED = "attempted"  # a transient answer: no evidence of transfer, kept for the timeline
+    IN_DOUBT = "in-doubt"  # the final dot went out, no answer was read or noted
+    RELAYED = "relayed"
+    DELIVERED = "delivered"
+    LATE = "late"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    FETCHED = "fetched"
+    SEEN = "seen"  # a hint beside the ladder
+    READ = "read"
+    REGISTERED = "registered"
+    REFERRED = "referred"
+    RETURNED = "returned"
+    PROCESSED = "processed"
+    EXPIRED = "expired"
+    AUTO_REPLY = "auto-reply"  # noted, never counted
+    REQUEUED = "requeued"
+
+
+class UnknownMove(ValueError):
+    """An event that cannot happen to a delivery in that state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What an event does: the states it may meet (empty: any), the new state, grade and outcome."""
+
+    meets: frozenset[State] = frozenset()
+    state: State | None = None
+    grade: Grade = Grade.NONE
+    outcome: Outcome | None = None
+
+
+_WAITING = frozenset({State.QUEUED, State.SENDING, State.HELD})
+
+MOVES: dict[Event, Effect] = {
+    Event.SUBMITTED: Effect(grade=Grade.ACCEPTED),  # -> queued or held, set by accept
+    Event.REFUSED: Effect(state=State.REFUSED, outcome=Outcome.FAILED),  # -> refused
+    Event.HELD: Effect(meets=frozenset({State.QUEUED, State.SENDING, State.HELD}), state=State.HELD),
+    Event.RELEASED: Effect(meets=frozenset({State.HELD, State.QUEUED}), state=State.QUEUED),  # held -> queued
+    Event.ATTEMPTED: Effect(meets=_WAITING, state=State.QUEUED),  # sending -> queued
+    Event.IN_DOUBT: Effect(meets=_WAITING, state=State.QUEUED),  # sending -> queued
+    Event.RELAYED: Effect(state=State.SENT, grade=Grade.RELAYED),  # sending -> sent
+    Event.DELIVERED: Effect(grade=Grade.DELIVERED),
+    Event.LATE: Effect(meets=_WAITING),
+    Event.FAILED: Effect(state=State.FAILED, outcome=Outcome.FAILED),  # sending -> failed; sent -> failed by DSN
+    Event.CANCELLED: Effect(meets=_WAITING, state=State.FAILED, outcome=Outcome.FAILED),
+    Event.REQUEUED: Effect(meets=frozenset({State.FAILED, State.QUEUED, State.HELD, State.SENT}), state=State.QUEUED, outcome=Outcome.OPEN),
+    Event.FETCHED: Effect(grade=Grade.FETCHED),
+    Event.SEEN: Effect(),
+    Event.READ: Effect(grade=Grade.READ),
+    Event.REGISTERED: Effect(grade=Grade.REGISTERED),
+    Event.REFERRED: Effect(),
+    Event.RETURNED: Effect(grade=Grade.REGISTERED, outcome=Outcome.RETURNED),
+    Event.PROCESSED: Effect(grade=Grade.PROCESSED, outcome=Outcome.CLOSED),
+    Event.EXPIRED: Effect(),
+    Event.AUTO_REPLY: Effect(),
+}
+
+# An LMTP 250, or that of a hop declared final, is relay and mailbox in one (DESIGN §11).
+FINAL_STATES = frozenset({State.SENT, State.FAILED, State.REFUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one delivery stands."""
+
+    state: State
+    grade: Grade
+    outcome: Outcome
+
+
+def move(standing: Standing, event: Event) -> Standing:
+    """The standing after ``event``; raises :class:`UnknownMove` when the event cannot happen there.
+
+    Grades never fall. A success that comes after a failure raises the grade and leaves the
+    outcome to a person; a failure after a success sets the outcome and leaves the grade.
+    """
+    effect = MOVES[event]
+    if effect.meets and standing.state not in effect.meets:
+        raise UnknownMove(f"{event} cannot happen to a delivery that is {standing.state}")
+    state = effect.state or standing.state
+    if event is Event.FAILED and standing.state is State.REFUSED:
+        state = standing.state
+    if event is Event.RELAYED and standing.state in (State.FAILED, State.REFUSED):
+        state = standing.state
+    return Standing(state, max(standing.grade, effect.grade), effect.outcome or standing.outcome)
