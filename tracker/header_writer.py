@@ -84,7 +84,7 @@ def address_field(name: str, addresses: Iterable[tuple[str, Address]]) -> bytes:
     atoms: list[str] = []
     for display, address in addresses:
         try:
-            Address.parse(str(address))
+            Address.parse(checked(str(address)))
         except AddressError as error:
             raise HeaderError(f"{name}: {error}") from error
         if atoms:
