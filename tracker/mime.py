@@ -1,0 +1,342 @@
+"""The structure of a message as offsets into its octets (RFC 2045, 2046, 2183, 2231).
+
+``walk`` finds the parts and copies none of them; ``decoded`` undoes a transfer encoding when the
+content is wanted; ``digests`` makes the sums by which a letter is recognised part by part after a
+server has rewritten its MIME. Work is bounded by :class:`Limits` in depth, parts, octets looked at
+and seconds: beyond them the walk stops, keeps what it has and says so in ``Structure.faults``.
+Nothing here raises on any octets.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tracker import charset
+from tracker.header import (
+    Buffer,
+    Headers,
+    base64_octets,
+    leaf_type,
+    own_digest,
+    parameters,
+    scan,
+)
+
+__all__ = [
+    "Buffer", "Digests", "Headers", "Limits", "Part", "PartDigest", "Structure", "decoded", "digests",
+    "own_digest", "scan", "text_of", "walk",
+]  # fmt: skip
+
+REPORT_TYPES = frozenset(
+    {
+        "message/delivery-status",
+        "message/global-delivery-status",
+        "message/disposition-notification",
+        "message/global-disposition-notification",
+        "message/tracking-status",
+        "message/feedback-report",
+    }
+)
+HEADER_TYPES = frozenset({"text/rfc822-headers", "text/rfc822-header", "message/global-headers"})
+MESSAGE_TYPES = frozenset({"message/rfc822", "message/global", "message/news"})
+TNEF_TYPES = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
+
+_BLANK_LINES = re.compile(rb"[ \t]+(?=\n)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one walk: levels, parts, octets looked at as a multiple of the size, seconds."""
+
+    depth: int = 50
+    parts: int = 1000
+    passes: int = 12
+    seconds: float = 2.0
+
+
+LIMITS = Limits()
+
+
+@dataclass(slots=True, kw_only=True)
+class Part:
+    """One part. ``octets[start:end]`` is its encoded content without the line end before a boundary."""
+
+    path: str  # "1.2"; the message itself is "1", or "0" when it is a multipart
+    content_type: str
+    params: dict[str, str]
+    encoding: str  # lower case; empty when none is given
+    disposition: str  # "attachment", "inline", or empty
+    filename: str | None
+    headers: Headers
+    start: int
+    end: int
+    depth: int
+    parent: int  # index in ``Structure.parts``, -1 for the message itself
+    within: int = -1  # index of the nearest message/rfc822 it lies in, -1 for none
+    container: bool = False
+
+    @property
+    def charset(self) -> str | None:
+        """The declared charset."""
+        return self.params.get("charset")
+
+    @property
+    def content_id(self) -> str | None:
+        """Content-ID without brackets."""
+        return self.headers.plain("content-id").strip("<> ") or None
+
+
+@dataclass(slots=True)
+class Structure:
+    """The parts of a message in order, containers before what they contain."""
+
+    headers: Headers
+    parts: list[Part] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def root(self) -> Part:
+        return self.parts[0]
+
+    def leaves(self) -> Iterator[Part]:
+        """Parts with content of their own."""
+        return (part for part in self.parts if not part.container)
+
+    def children(self, part: Part) -> Iterator[Part]:
+        index = self.parts.index(part)
+        return (child for child in self.parts[index + 1 :] if child.parent == index)
+
+    def first(self, *types: str) -> Part | None:
+        """The first part of one of these types that lies in no enclosed message."""
+        return next((p for p in self.parts if p.content_type in types and p.within < 0), None)
+
+
+def walk(octets: Buffer | memoryview, headers: Headers | None = None, limits: Limits = LIMITS) -> Structure:
+    """Find the parts of a message. Never raises; the result always has at least one part."""
+    data: Buffer = bytes(octets) if isinstance(octets, memoryview) else octets
+    top = scan(data) if headers is None else headers
+    out = Structure(top)
+    _Walk(data, out, limits).run()
+    return out
+
+
+class _Walk:
+    def __init__(self, data: Buffer, out: Structure, limits: Limits) -> None:
+        self.data = data
+        self.out = out
+        self.limits = limits
+        self.deadline = time.monotonic() + limits.seconds
+        self.budget = limits.passes * len(data) + (1 << 20)
+        self.hint = out.headers.charset_hint
+
+    def run(self) -> None:
+        top = self.out.headers
+        # Depth first, in order: a stack of (headers, start, end, depth, parent, within, path, default type).
+        stack = [(top, top.body_start, len(self.data), 0, -1, -1, "", "text/plain")]
+        while stack:
+            headers, start, end, depth, parent, within, path, default = stack.pop()
+            part = self._part(headers, start, end, depth, parent, within, path, default)
+            index = len(self.out.parts)
+            self.out.parts.append(part)
+            if part.content_type.startswith("multipart/"):
+                kids = self._split(part)
+            elif part.content_type in MESSAGE_TYPES and part.encoding in _PLAIN and depth:
+                kids = [(part.start, part.end)]
+            else:
+                continue
+            if not kids:
+                continue
+            if depth >= self.limits.depth:
+                self._fault("too deep")
+                continue
+            part.container = part.content_type.startswith("multipart/")
+            default = "message/rfc822" if part.content_type == "multipart/digest" else "text/plain"
+            inside = within if part.container else index
+            below: list[tuple[Headers, int, int, int, int, int, str, str]] = []
+            for number, (from_, to) in enumerate(kids, 1):
+                if len(self.out.parts) + len(stack) + len(below) >= self.limits.parts:
+                    self._fault("too many parts")
+                    break
+                if time.monotonic() > self.deadline:
+                    self._fault("too slow")
+                    break
+                head = scan(self.data, from_, to)
+                # No field at all and no blank line first: content without a header.
+                bare = not head.fields and head.body_start > from_ + 2
+                begin = from_ if bare else head.body_start
+                name = f"{path}.{number}" if path else f"{number}"
+                below.append((head, begin, to, depth + 1, index, inside, name, default))
+            stack.extend(reversed(below))
+
+    def _part(
+        self,
+        headers: Headers,
+        start: int,
+        end: int,
+        depth: int,
+        parent: int,
+        within: int,
+        path: str,
+        default: str,
+    ) -> Part:
+        value = headers.raw("content-type")
+        kind = leaf_type(value) if value else default
+        params = parameters(value, self.hint) if value and b";" in value else {}
+        placed = headers.raw("content-disposition") or b""
+        where = placed.split(b";", 1)[0].strip().lower().decode("ascii", "replace")
+        name = parameters(placed, self.hint).get("filename") if b";" in placed else None
+        encoding = (headers.raw("content-transfer-encoding") or b"").split(b";", 1)[0].strip().lower()
+        return Part(
+            path=path or ("0" if kind.startswith("multipart/") else "1"),
+            content_type=kind,
+            params=params,
+            encoding=encoding.strip(b"\"'").decode("ascii", "replace"),
+            disposition=where,
+            filename=name or params.get("name") or None,
+            headers=headers,
+            start=min(start, end),
+            end=end,
+            depth=depth,
+            parent=parent,
+            within=within,
+        )
+
+    def _split(self, part: Part) -> list[tuple[int, int]]:
+        """Where the body parts of a multipart begin and end (RFC 2046 §5.1.1)."""
+        boundary = part.params.get("boundary", "").rstrip()
+        if not boundary or len(boundary) > 1000:
+            self._fault("no boundary")
+            return []
+        self.budget -= part.end - part.start
+        if self.budget < 0:
+            self._fault("too slow")
+            return []
+        mark = boundary.encode("utf-8", "surrogateescape")
+        line = re.compile(rb"\n--" + re.escape(mark) + rb"(--)?[ \t]*\r*(?:\n|\Z)")
+        kids: list[tuple[int, int]] = []
+        begin = -1
+        pos = max(part.start - 1, 0)
+        closed = False
+        while (found := line.search(self.data, pos, part.end)) is not None:
+            if begin >= 0:
+                stop = found.start()
+                while stop > begin and self.data[stop - 1] == 13:
+                    stop -= 1
+                kids.append((begin, max(stop, begin)))
+            if found[1]:
+                closed = True
+                begin = -1
+                break
+            begin = found.end()
+            pos = begin - 1
+            if len(kids) > self.limits.parts:
+                break
+        if begin >= 0:
+            kids.append((begin, part.end))
+        if not kids:
+            self._fault("boundary not found")
+        elif not closed:
+            self._fault("boundary not closed")
+        return kids
+
+    def _fault(self, text: str) -> None:
+        if text not in self.out.faults:
+            self.out.faults.append(text)
+
+
+_PLAIN = frozenset({"", "7bit", "8bit", "binary"})
+
+
+def decoded(octets: Buffer | memoryview, part: Part) -> bytes:
+    """The content of a part with its transfer encoding undone (RFC 2045 §6). Never raises."""
+    with memoryview(octets) as view, view[part.start : part.end] as content:
+        if part.encoding == "base64":
+            return base64_octets(content)
+        if part.encoding == "quoted-printable":
+            return binascii.a2b_qp(content)
+        if part.encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
+            return _uudecoded(bytes(content))
+        return bytes(content)
+
+
+def _uudecoded(raw: bytes) -> bytes:
+    out = []
+    begun = False
+    for line in raw.split(b"\n"):
+        line = line.rstrip(b"\r")
+        if not begun:
+            begun = line.startswith(b"begin ")
+            continue
+        if line == b"end":
+            break
+        try:
+            out.append(binascii.a2b_uu(line))
+        except binascii.Error:
+            # Some encoders pad lines wrongly: the length octet says how much counts.
+            count = (((line[0] - 32) & 63) * 4 + 5) // 3 if line else 0
+            try:
+                out.append(binascii.a2b_uu(line[:count]))
+            except binascii.Error:
+                continue
+    return b"".join(out)
+
+
+def text_of(octets: Buffer | memoryview, part: Part, limit: int = 1 << 24) -> str:
+    """The text of a text part, decoded by its charset, with LF line ends. Never raises."""
+    raw = decoded(octets, part)[:limit]
+    text = charset.decode(raw, part.charset, thorough=True)
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartDigest:
+    """What one attachment is recognised by."""
+
+    path: str
+    name: str | None
+    size: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digests:
+    """SHA-256 of the decoded text (None if there is none) and of each other leaf, in order."""
+
+    text: bytes | None
+    parts: tuple[PartDigest, ...]
+
+
+def digests(octets: Buffer | memoryview, structure: Structure) -> Digests:
+    """The sums that survive a server's rewriting of MIME (EVIDENCE, Ledger).
+
+    The text is the first text/plain leaf (else the first text leaf) that is no attachment, as UTF-8,
+    lines ended by LF, blanks at line ends and empty lines at the end taken off. Leaves inside an
+    enclosed message count; the text of an enclosed message is a part like another.
+    """
+    text: Part | None = None
+    rest: list[Part] = []
+    for part in structure.leaves():
+        body = part.content_type.startswith("text/") and part.disposition != "attachment"
+        better = text is None or (text.content_type != "text/plain" and part.content_type == "text/plain")
+        if body and better and part.within < 0 and not part.filename:
+            if text is not None:
+                rest.append(text)
+            text = part
+        else:
+            rest.append(part)
+    sums = []
+    for part in sorted(rest, key=lambda p: p.start):
+        content = decoded(octets, part)
+        digest = hashlib.sha256(content).digest()
+        sums.append(PartDigest(path=part.path, name=part.filename, size=len(content), sha256=digest))
+    return Digests(text=None if text is None else _text_digest(octets, text), parts=tuple(sums))
+
+
+def _text_digest(octets: Buffer | memoryview, part: Part) -> bytes:
+    raw = text_of(octets, part).encode("utf-8", "replace")
+    return hashlib.sha256(_BLANK_LINES.sub(b"", raw).rstrip()).digest()
