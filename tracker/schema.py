@@ -76,6 +76,8 @@ Index("ix_letter_agency_id", letter.c.agency, letter.c.id)
 Index("ix_letter_message_id", letter.c.message_id)
 Index("ix_letter_thread_id", letter.c.thread_id)
 Index("ix_letter_digest", letter.c.digest)
+_transient = text("kind = 'pass'")
+Index("ix_letter_pass", letter.c.id, sqlite_where=_transient, postgresql_where=_transient)
 
 # One mail transaction (RFC 5321 §3.3) that carried the letter, or a part of its recipients.
 submission = Table(
@@ -120,6 +122,10 @@ delivery = Table(
     Column("bcc", Boolean, nullable=False, default=False),
     Column("notify", Text),
     Column("orcpt", Text),
+    Column(
+        "asks", Text, nullable=False, default=""
+    ),  # events that earn the author a receipt, space-separated
+    Column("require_tls", Boolean, nullable=False, default=False),
     Column("hop", Text, nullable=False),  # name of the next hop: "MOH", "MOF:outbound"
     Column("state", Text, nullable=False),  # State
     Column("grade", SmallInteger, nullable=False),  # Grade

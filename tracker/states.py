@@ -88,11 +88,17 @@ MOVES: dict[Event, Effect] = {
     Event.ATTEMPTED: Effect(meets=_WAITING, state=State.QUEUED),  # sending -> queued
     Event.IN_DOUBT: Effect(meets=_WAITING, state=State.QUEUED),  # sending -> queued
     Event.RELAYED: Effect(state=State.SENT, grade=Grade.RELAYED),  # sending -> sent
-    Event.DELIVERED: Effect(grade=Grade.DELIVERED),
+    Event.DELIVERED: Effect(grade=Grade.DELIVERED),  # sending -> sent by LMTP; sent stays
     Event.LATE: Effect(meets=_WAITING),
-    Event.FAILED: Effect(state=State.FAILED, outcome=Outcome.FAILED),  # sending -> failed; sent -> failed by DSN
+    Event.FAILED: Effect(
+        state=State.FAILED, outcome=Outcome.FAILED
+    ),  # sending -> failed; sent -> failed by DSN
     Event.CANCELLED: Effect(meets=_WAITING, state=State.FAILED, outcome=Outcome.FAILED),
-    Event.REQUEUED: Effect(meets=frozenset({State.FAILED, State.QUEUED, State.HELD, State.SENT}), state=State.QUEUED, outcome=Outcome.OPEN),
+    Event.REQUEUED: Effect(
+        meets=frozenset({State.FAILED, State.QUEUED, State.HELD, State.SENT}),
+        state=State.QUEUED,
+        outcome=Outcome.OPEN,
+    ),
     Event.FETCHED: Effect(grade=Grade.FETCHED),
     Event.SEEN: Effect(),
     Event.READ: Effect(grade=Grade.READ),
@@ -104,7 +110,6 @@ MOVES: dict[Event, Effect] = {
     Event.AUTO_REPLY: Effect(),
 }
 
-# An LMTP 250, or that of a hop declared final, is relay and mailbox in one (DESIGN §11).
 FINAL_STATES = frozenset({State.SENT, State.FAILED, State.REFUSED})
 
 
@@ -127,6 +132,10 @@ def move(standing: Standing, event: Event) -> Standing:
     if effect.meets and standing.state not in effect.meets:
         raise UnknownMove(f"{event} cannot happen to a delivery that is {standing.state}")
     state = effect.state or standing.state
+    if event is Event.DELIVERED and state in _WAITING:
+        state = (
+            State.SENT
+        )  # an LMTP 250, or that of a hop declared final, is relay and mailbox in one (DESIGN §11)
     if event is Event.FAILED and standing.state is State.REFUSED:
         state = standing.state
     if event is Event.RELAYED and standing.state in (State.FAILED, State.REFUSED):

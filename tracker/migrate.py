@@ -1,0 +1,44 @@
+"""Bringing a database to this program's schema (Alembic), forwards only.
+
+A database that a newer program wrote is refused with :class:`tracker.store.StoreError`; an empty
+one is built from the first migration on, so that new and old installations are the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from tracker.store import StoreError
+
+
+def config() -> Config:
+    """Alembic's configuration, without a file."""
+    made = Config()
+    made.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return made
+
+
+def upgrade(engine: Engine) -> None:
+    """Run what migrations are missing, in one transaction."""
+    settings = config()
+    script = ScriptDirectory.from_config(settings)
+    head = script.get_current_head()
+    with engine.begin() as conn:
+        present = MigrationContext.configure(conn).get_current_revision()
+        if present == head:
+            return
+        if present is not None and present not in {r.revision for r in script.walk_revisions()}:
+            raise StoreError(
+                f"the database was written by a newer Wasl (schema {present}, this program knows {head}): "
+                "install that version, or restore a backup made before the upgrade"
+            )
+        if conn.dialect.name == "postgresql":
+            conn.exec_driver_sql("SELECT pg_advisory_xact_lock(7237101)")  # nodes that start at once
+        settings.attributes["connection"] = conn
+        command.upgrade(settings, "head")

@@ -1,0 +1,299 @@
+"""Noting what happened to a letter: the only door besides accept that changes its evidence.
+
+A :class:`Note` is one event of one delivery (or of a whole letter), with what proves it and, when
+the relay speaks, the end of an attempt. :class:`NoteDesk` applies a group of them by the table in
+:mod:`tracker.states`, writes the evidence with its ledger entry and the receipts that it earns.
+Late, lower and repeated evidence is recorded and changes nothing. An event that cannot happen
+raises :class:`tracker.states.UnknownMove`; a delivery that is not there raises :class:`NoSuchDelivery`.
+Deliveries that are no letters (pass-through, receipts) leave no evidence: they are moved, and
+pass-through is forgotten once it is delivered or returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
+
+from tracker import schema
+from tracker.acceptance import insert_receipts
+from tracker.archive import Archive
+from tracker.evidence import EvidenceBook, Proof, evidence_row
+from tracker.model import DeliveryKind, IdSource, LetterKind
+from tracker.states import FINAL_STATES, Event, Grade, Outcome, Standing, State, move
+from tracker.writer import Desk
+
+
+class NoSuchDelivery(LookupError):
+    """No delivery of that id (any more)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnd:
+    """How an attempt ended. A missing ``attempt_id`` writes a new row."""
+
+    attempt_id: int
+    peer: str = ""
+    tls: str | None = None
+    reply: str = ""
+    transcript: str = ""
+    edit: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """One event, and what proves it."""
+
+    delivery_id: int
+    event: Event
+    at_us: int
+    source: str = "wasl"  # smtp, lmtp, dsn, mdn, person, timer
+    reporter: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+    attempt: AttemptEnd | None = None
+    next_us: int | None = None  # when to try again
+    extend_us: int | None = None  # a new expiry, for requeued
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Where the delivery stands after the note."""
+
+    delivery_id: int
+    letter_id: int
+    standing: Standing
+    changed: bool
+    forgotten: bool = False
+
+
+class NoteDesk(Desk):
+    """Writes notes in groups."""
+
+    order = 2
+
+    def __init__(self, archive: Archive, book: EvidenceBook, ids: IdSource) -> None:
+        self._archive = archive
+        self._book = book
+        self._ids = ids
+        self._doomed: list[str] = []
+
+    def inside(self, conn: Connection, payloads: Sequence[Note]) -> list[Noted]:
+        self._doomed = []
+        rows = self._rows(conn, payloads)
+        standing = {i: Standing(State(r.state), Grade(r.grade), Outcome(r.outcome)) for i, r in rows.items()}
+        proofs: list[Proof] = []
+        receipts: list[dict[str, Any]] = []
+        ends: list[dict[str, Any]] = []
+        waiting: dict[int, dict[str, Any]] = {}
+        results: list[Noted] = []
+        for note in payloads:
+            row = rows.get(note.delivery_id)
+            if row is None:
+                raise NoSuchDelivery(f"no delivery {note.delivery_id}")
+            before = standing[note.delivery_id]
+            after = standing[note.delivery_id] = move(before, note.event)
+            evidence_id = self._ids.next()
+            if row.kind in (DeliveryKind.LETTER.value, DeliveryKind.SHADOW.value):
+                proofs.append(Proof(self._evidence(note, row, after, evidence_id)))
+            if row.sender and _earns(note, row.asks):
+                receipts.append(
+                    {
+                        "id": self._ids.next(),
+                        "letter_id": row.letter_id,
+                        "delivery_id": note.delivery_id,
+                        "kind": note.event.value,
+                        "recipient": row.sender,
+                        "evidence_id": evidence_id,
+                        "due_us": note.at_us,
+                        "state": "due",
+                    }
+                )
+            if note.attempt is not None:
+                ends.append(_end(note, note.attempt))
+            waiting[note.delivery_id] = self._change(note, row, after, waiting.get(note.delivery_id))
+            results.append(
+                Noted(
+                    delivery_id=note.delivery_id,
+                    letter_id=row.letter_id,
+                    standing=after,
+                    changed=after != before,
+                )
+            )
+        if ends:
+            a = schema.attempt.c
+            conn.execute(
+                update(schema.attempt)
+                .where(a.id == bindparam("b_id"))
+                .values(
+                    ended_us=bindparam("b_ended"),
+                    peer=bindparam("b_peer"),
+                    tls=bindparam("b_tls"),
+                    reply=bindparam("b_reply"),
+                    transcript=bindparam("b_transcript"),
+                    result=bindparam("b_result"),
+                    edit=bindparam("b_edit"),
+                ),
+                ends,
+            )
+        if waiting:
+            conn.execute(_UPDATE, list(waiting.values()))
+        self._book.write(conn, proofs)
+        if receipts:
+            insert_receipts(conn, receipts)
+        done = [
+            r
+            for i, r in rows.items()
+            if r.kind == DeliveryKind.PASS.value and _forgettable(standing[i], i, receipts)
+        ]
+        if done:
+            self._forget(conn, done)
+        return results
+
+    def after(self, payloads: Sequence[Note], results: list[Noted]) -> None:
+        for key in self._doomed:
+            self._archive.delete(key)
+        self._doomed = []
+
+    def failed(self) -> None:
+        self._doomed = []
+        self._book.forget()
+
+    def _rows(self, conn: Connection, payloads: Sequence[Note]) -> dict[int, Row[Any]]:
+        d, s = schema.delivery.c, schema.submission.c
+        ids = sorted({n.delivery_id for n in payloads})
+        statement = (
+            select(
+                d.id, d.letter_id, d.submission_id, d.kind, d.state, d.grade, d.outcome,
+                d.asks, d.next_us, d.warned_us, d.expires_us, d.last_reply, s.sender, s.archive_key,
+            )
+            .join(schema.submission, s.id == d.submission_id)
+            .where(d.id.in_(ids))
+        )  # fmt: skip
+        if conn.dialect.name != "sqlite":
+            statement = statement.order_by(d.id).with_for_update(of=schema.delivery)
+        return {row.id: row for row in conn.execute(statement)}
+
+    def _evidence(self, note: Note, row: Row[Any], after: Standing, evidence_id: int) -> Any:
+        return evidence_row(
+            id=evidence_id,
+            letter_id=row.letter_id,
+            delivery_id=note.delivery_id,
+            event=note.event.value,
+            grade=int(after.grade),
+            at_us=note.at_us,
+            noted_us=note.at_us,
+            source=note.source,
+            reporter=note.reporter,
+            detail=note.detail,
+        )
+
+    def _change(
+        self, note: Note, row: Row[Any], after: Standing, earlier: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """The new values of the delivery row."""
+        base = earlier or {
+            "b_next": row.next_us,
+            "b_warned": row.warned_us,
+            "b_expires": row.expires_us,
+            "b_reply": row.last_reply,
+        }
+        reply = note.attempt.reply if note.attempt is not None else None
+        return {
+            "b_id": note.delivery_id,
+            "b_state": after.state.value,
+            "b_grade": int(after.grade),
+            "b_outcome": after.outcome.value,
+            "b_next": note.next_us if note.next_us is not None else base["b_next"],
+            "b_warned": note.at_us if note.event is Event.LATE else base["b_warned"],
+            "b_expires": note.extend_us if note.extend_us is not None else base["b_expires"],
+            "b_reply": reply or base["b_reply"],
+            "b_changed": note.at_us,
+        }
+
+    def _forget(self, conn: Connection, rows: list[Row[Any]]) -> None:
+        """Pass-through that is delivered leaves nothing behind."""
+        conn.execute(delete(schema.attempt).where(schema.attempt.c.delivery_id.in_([r.id for r in rows])))
+        conn.execute(delete(schema.delivery).where(schema.delivery.c.id.in_([r.id for r in rows])))
+        self._doomed += forget_empty(conn, sorted({r.letter_id for r in rows}))
+
+
+_d = schema.delivery.c
+_UPDATE = (
+    update(schema.delivery)
+    .where(_d.id == bindparam("b_id"))
+    .values(
+        state=bindparam("b_state"),
+        grade=bindparam("b_grade"),
+        outcome=bindparam("b_outcome"),
+        next_us=bindparam("b_next"),
+        warned_us=bindparam("b_warned"),
+        expires_us=bindparam("b_expires"),
+        last_reply=bindparam("b_reply"),
+        changed_us=bindparam("b_changed"),
+        lease_owner=None,
+        lease_us=None,
+    )
+)
+
+
+def forget_empty(conn: Connection, letter_ids: Sequence[int]) -> list[str]:
+    """Delete pass-through that has neither deliveries nor receipts due; returns its archive keys."""
+    left = set(
+        conn.execute(
+            select(schema.delivery.c.letter_id).where(schema.delivery.c.letter_id.in_(letter_ids))
+        ).scalars()
+    ) | set(
+        conn.execute(
+            select(schema.receipt.c.letter_id).where(
+                schema.receipt.c.letter_id.in_(letter_ids), schema.receipt.c.state == "due"
+            )
+        ).scalars()
+    )
+    empty = [i for i in letter_ids if i not in left]
+    if not empty:
+        return []
+    gone = set(
+        conn.execute(
+            select(schema.letter.c.id).where(
+                schema.letter.c.id.in_(empty), schema.letter.c.kind == LetterKind.PASS.value
+            )
+        ).scalars()
+    )
+    if not gone:
+        return []
+    keys = list(
+        conn.execute(
+            select(schema.submission.c.archive_key).where(schema.submission.c.letter_id.in_(gone))
+        ).scalars()
+    )
+    for table in (schema.receipt, schema.submission):
+        conn.execute(delete(table).where(table.c.letter_id.in_(gone)))
+    conn.execute(delete(schema.letter).where(schema.letter.c.id.in_(gone)))
+    return keys
+
+
+def _earns(note: Note, asks: str) -> bool:
+    words = asks.split()
+    if note.event.value in words:
+        return True
+    # RFC 3461 §5.2.2: SUCCESS was asked and the next hop will not report: this is the last we can say.
+    return note.event is Event.RELAYED and "relayed?" in words and not note.detail.get("hop_dsn", False)
+
+
+def _forgettable(standing: Standing, delivery_id: int, receipts: list[dict[str, Any]]) -> bool:
+    return standing.state in FINAL_STATES and not any(r["delivery_id"] == delivery_id for r in receipts)
+
+
+def _end(note: Note, end: AttemptEnd) -> dict[str, Any]:
+    return {
+        "b_id": end.attempt_id,
+        "b_ended": note.at_us,
+        "b_peer": end.peer,
+        "b_tls": end.tls,
+        "b_reply": end.reply,
+        "b_transcript": end.transcript,
+        "b_result": note.event.value,
+        "b_edit": end.edit,
+    }

@@ -1,0 +1,202 @@
+"""The record: what the gateway knows of each letter, and the few doors through which it is written.
+
+``accept`` and ``note`` are the only doors that change a letter's evidence; ``claim`` takes what is due;
+``write`` is for what is no evidence (accounts, sessions, audit, policy versions). All of them go
+through one writer thread that commits in groups (:mod:`tracker.writer`). Reading has its own
+connections and never waits for a write. Plain synchronous code: the asynchronous wire crosses over
+at ``gateway.crossing``.
+
+Fails: :class:`tracker.archive.ArchiveError` (OSError) when the octets cannot be made durable,
+SQLAlchemy's errors when the database cannot; in both cases nothing was promised.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from tracker import schema
+from tracker.acceptance import Acceptance, AcceptDesk, Accepted
+from tracker.archive import Archive
+from tracker.claims import Claim, ClaimDesk, Want
+from tracker.evidence import EvidenceBook
+from tracker.ledger import Checkpoint, Ledger, LedgerKey
+from tracker.model import IdSource, LetterKind, now_us
+from tracker.noting import Note, NoteDesk, Noted, forget_empty
+from tracker.registers import Registers
+from tracker.states import State
+from tracker.store import Store
+from tracker.writer import Desk, Errand, Hub, Writer
+
+T = TypeVar("T")
+
+
+class Record:
+    """One process's hold on the record. ``node`` names it among others on the same database."""
+
+    def __init__(
+        self,
+        store: Store,
+        archive: Archive,
+        key: LedgerKey,
+        *,
+        zone: str = "UTC",
+        node: str = "wasl",
+        sequenced: bool | None = None,
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.store = store
+        self.archive = archive
+        self.ledger = Ledger(key)
+        self.node = node
+        self.sequenced = store.dialect == "sqlite" if sequenced is None else sequenced
+        self._listeners: list[queue.SimpleQueue[int]] = []
+        self._listeners_lock = threading.Lock()
+        self.registers = Registers(zone)
+        self.ids = IdSource(node=self._enrol(), floor=self._highest_id())
+        with store.reader.connect() as conn:
+            self.registers.open(conn)
+        book = EvidenceBook(self.ledger, self.sequenced)
+        self.accept_desk = AcceptDesk(archive, book, self.ids, self.registers, self._tell)
+        self.note_desk = NoteDesk(archive, book, self.ids)
+        self.claim_desk = ClaimDesk(book, self.ids)
+        self.writer = Writer(store, on_failure)
+
+    # The doors.
+
+    def accept(self, acceptance: Acceptance) -> Accepted:
+        """Record one mail transaction; on return it is on stable storage."""
+        result: Accepted = self.writer.call(self.accept_desk, acceptance)
+        return result
+
+    def note(self, note: Note) -> Noted:
+        """Record one event of a delivery; on return it is on stable storage."""
+        result: Noted = self.writer.call(self.note_desk, note)
+        self._tell([result])
+        return result
+
+    def claim(self, want: Want) -> list[Claim]:
+        """Take what is due, its attempts registered."""
+        result: list[Claim] = self.writer.call(self.claim_desk, want)
+        return result
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        """Run ``fn(conn)`` in the writer's next transaction; for what is no evidence."""
+        return self.writer.run(fn)
+
+    def hand_in(self, desk: Desk, payload: Any, hub: Hub, token: Any) -> None:
+        """The same doors without waiting: ``hub`` is told of the whole group at once."""
+        self.writer.hand_in(Errand(desk, payload, hub, token))
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A reading connection."""
+        with self.store.reader.connect() as conn:
+            yield conn
+
+    # Upkeep, called by the supervisor.
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Sign the present head of the ledger if it has grown; on several nodes sequence first."""
+
+        def sign(conn: Connection) -> Checkpoint | None:
+            if not self.sequenced:
+                self.ledger.sequence(conn, 5000)
+            return self.ledger.checkpoint(conn, now_us())
+
+        return self.write(sign)
+
+    def forget_done(self, limit: int = 500) -> int:
+        """Forget pass-through that was delivered or returned and whose notices are out; returns how many."""
+        doomed: list[str] = []
+
+        def sweep(conn: Connection) -> None:
+            d, r = schema.delivery.c, schema.receipt.c
+            done = (
+                select(d.id, d.letter_id)
+                .join(schema.letter, schema.letter.c.id == d.letter_id)
+                .where(
+                    schema.letter.c.kind == LetterKind.PASS.value,
+                    d.state.in_((State.SENT.value, State.FAILED.value)),
+                    ~select(r.id).where(r.letter_id == d.letter_id, r.state == "due").exists(),
+                )
+                .limit(limit)
+            )
+            rows = conn.execute(done).all()
+            if not rows:
+                return
+            ids = [row.id for row in rows]
+            conn.execute(delete(schema.attempt).where(schema.attempt.c.delivery_id.in_(ids)))
+            conn.execute(delete(schema.delivery).where(d.id.in_(ids)))
+            doomed.extend(forget_empty(conn, sorted({row.letter_id for row in rows})))
+
+        self.write(sweep)
+        for key in doomed:
+            self.archive.delete(key)
+        return len(doomed)
+
+    def beat(self, incarnation: str) -> None:
+        """Say that this node lives."""
+        n = schema.node.c
+        self.write(
+            lambda conn: conn.execute(
+                update(schema.node)
+                .where(n.name == self.node)
+                .values(incarnation=incarnation, seen_us=now_us())
+            )
+        )
+
+    # Who wants to know of changes (the dashboard's live pages).
+
+    def subscribe(self) -> queue.SimpleQueue[int]:
+        """A queue that gets the id of each letter that changes in this process."""
+        listener: queue.SimpleQueue[int] = queue.SimpleQueue()
+        with self._listeners_lock:
+            self._listeners.append(listener)
+        return listener
+
+    def unsubscribe(self, listener: queue.SimpleQueue[int]) -> None:
+        with self._listeners_lock:
+            self._listeners.remove(listener)
+
+    def _tell(self, results: Sequence[Accepted] | Sequence[Noted]) -> None:
+        if self._listeners:
+            with self._listeners_lock:
+                for listener in self._listeners:
+                    for result in results:
+                        listener.put(result.letter_id)
+
+    def close(self) -> None:
+        """Finish what was handed in and let go of the database."""
+        self.writer.stop()
+        self.store.close()
+
+    def _enrol(self) -> int:
+        """This node's number: makes ids unique among nodes."""
+        n = schema.node.c
+        with self.store.writer.begin() as conn:
+            number = conn.execute(select(n.number).where(n.name == self.node)).scalar()
+            if number is None:
+                highest = conn.execute(select(func.max(n.number))).scalar()
+                number = 0 if highest is None else highest + 1
+                conn.execute(
+                    insert(schema.node).values(
+                        number=number, name=self.node, incarnation="", seen_us=now_us()
+                    )
+                )
+        if number > 1023:
+            raise ValueError("more than 1024 nodes have been enrolled in this database")
+        return int(number)
+
+    def _highest_id(self) -> int:
+        with self.store.reader.connect() as conn:
+            highest = [
+                conn.execute(select(func.max(table.c.id))).scalar() or 0
+                for table in (schema.letter, schema.evidence, schema.attempt, schema.receipt)
+            ]
+        return max(highest)

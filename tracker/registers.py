@@ -1,0 +1,59 @@
+"""Register numbers (رقم الصادر): gap-free per agency and year.
+
+A number is taken inside the transaction that records its letter, so a rollback gives it back.
+The year is that of the configured zone and never goes backwards, also when the clock does.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, func, select
+
+from tracker import schema
+
+OUT = "out"  # الصادر
+IN = "in"  # الوارد
+
+
+class Registers:
+    """Takes numbers for the agencies of one gateway."""
+
+    def __init__(self, zone: str = "UTC") -> None:
+        self._zone = ZoneInfo(zone)
+        self._floor = 0
+
+    def open(self, conn: Connection) -> None:
+        """Learn the highest year in the store."""
+        self._floor = conn.execute(select(func.max(schema.counter.c.year))).scalar() or 0
+
+    def year(self, at_us: int) -> int:
+        """The register year of a moment; remembers it as the lowest from now on."""
+        self._floor = max(self._floor, datetime.fromtimestamp(at_us / 1_000_000, self._zone).year)
+        return self._floor
+
+    def lock(self, conn: Connection, keys: list[tuple[str, int]], register: str = OUT) -> None:
+        """Hold the rows of these counters until the transaction ends; give them in sorted order."""
+        for agency, year in keys:
+            self._add(conn, agency, year, register, 0)
+
+    def take(self, conn: Connection, agency: str, year: int, count: int, register: str = OUT) -> int:
+        """Take ``count`` numbers and return the first of them."""
+        return self._add(conn, agency, year, register, count) - count + 1
+
+    def _add(self, conn: Connection, agency: str, year: int, register: str, count: int) -> int:
+        if conn.dialect.name == "sqlite":
+            from sqlalchemy.dialects.sqlite import insert as upsert
+        else:
+            from sqlalchemy.dialects.postgresql import insert as upsert  # type: ignore[assignment]
+        c = schema.counter.c
+        statement = (
+            upsert(schema.counter)
+            .values(agency=agency, year=year, register=register, value=count)
+            .on_conflict_do_update(
+                index_elements=[c.agency, c.year, c.register], set_={"value": c.value + count}
+            )
+            .returning(c.value)
+        )
+        return int(conn.execute(statement).scalar_one())

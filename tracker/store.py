@@ -1,0 +1,108 @@
+"""The database behind the record: SQLite by default, PostgreSQL when several nodes share it.
+
+SQLite runs in WAL mode with ``synchronous=FULL`` and every write begins with BEGIN IMMEDIATE: a
+deferred transaction that upgrades fails at once and ignores the busy time-out. PostgreSQL runs at
+READ COMMITTED with ``synchronous_commit`` on. Readers have a pool of their own and never write.
+A schema that is older or newer than this program raises :class:`StoreError` with the way out.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
+from sqlalchemy.exc import DBAPIError
+
+from tracker import schema
+
+
+class StoreError(Exception):
+    """The database cannot be used as it is; the message says what to do."""
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of an SQLite file."""
+    return f"sqlite:///{path}"
+
+
+class Store:
+    """Two engines on one database: ``writer`` (one connection) and ``reader`` (a pool)."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.dialect = make_url(url).get_backend_name()
+        if self.dialect == "sqlite":
+            self.writer = _sqlite_engine(url, "BEGIN IMMEDIATE", pool_size=1)
+            self.reader = _sqlite_engine(url, "BEGIN", pool_size=8)
+        elif self.dialect == "postgresql":
+            self.writer = create_engine(url, pool_size=2, max_overflow=0, pool_pre_ping=True)
+            self.reader = create_engine(url, pool_size=8, max_overflow=4, pool_pre_ping=True)
+        else:
+            raise StoreError(f"database {self.dialect!r} is not supported: use sqlite or postgresql+psycopg")
+
+    def create(self) -> None:
+        """Bring an empty or older database to this program's schema (Alembic)."""
+        from tracker.migrate import upgrade
+
+        upgrade(self.writer)
+
+    def close(self) -> None:
+        self.writer.dispose()
+        self.reader.dispose()
+
+
+def _sqlite_engine(url: str, begin: str, pool_size: int) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=4 if pool_size > 1 else 0,
+        connect_args={"timeout": 30, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # SQLAlchemy's begin event speaks BEGIN itself
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "cache_size=-65536",
+            "mmap_size=268435456",
+            "wal_autocheckpoint=4000",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def lost_connection(error: BaseException) -> bool:
+    """True when the database went away or is locked: nothing is wrong with the statement."""
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or isinstance(error.orig, sqlite3.OperationalError)
+
+
+def meta(conn: Connection, key: str) -> str | None:
+    """A value of the ``meta`` table."""
+    value = conn.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar()
+    return None if value is None else str(value)
+
+
+def set_meta(conn: Connection, key: str, value: str) -> None:
+    """Write a value of the ``meta`` table."""
+    conn.execute(
+        text(
+            "INSERT INTO meta (key, value) VALUES (:key, :value) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        ),
+        {"key": key, "value": value},
+    )

@@ -1,0 +1,205 @@
+"""The one writer of a process: a thread that gathers what waits and commits it in one transaction.
+
+Callers hand in an :class:`Errand` and are told when its group is on stable storage; a group is
+whatever waits when the last commit ended, so that under load one sync serves many letters. If a
+group fails, every errand is tried again in a transaction of its own, so that one bad errand
+cannot take its neighbours down; if the database is away, all fail with its error and the
+callers answer 4xx. No errand is ever retried after its transaction may have been committed:
+a commit that fails is reported as failed and the caller must not say 250.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from tracker.store import Store, lost_connection
+
+MAX_GROUP = 512
+
+T = TypeVar("T")
+
+
+class Hub(Protocol):
+    """Where the results of a group go; called once a group, from the writer's thread."""
+
+    def settle(self, batch: list[tuple[Any, Any, BaseException | None]]) -> None: ...
+
+
+class FutureHub:
+    """For plain threads: the token is a :class:`concurrent.futures.Future`."""
+
+    def settle(self, batch: list[tuple[Any, Any, BaseException | None]]) -> None:
+        for token, result, error in batch:
+            if error is None:
+                token.set_result(result)
+            else:
+                token.set_exception(error)
+
+
+@dataclass(slots=True)
+class Errand:
+    """One thing to be written.
+
+    ``desk`` takes all payloads of the group that are meant for it and returns one result for
+    each; ``before`` is done for all of them outside the transaction (the archive's syncs).
+    """
+
+    desk: Desk
+    payload: Any
+    hub: Hub
+    token: Any
+
+
+class Desk:
+    """A kind of errand: what must be done before the transaction, inside it, and after it."""
+
+    order = 5
+
+    def before(self, payloads: Sequence[Any]) -> None:
+        """Make durable what the rows will point to; raises OSError."""
+
+    def inside(self, conn: Connection, payloads: Sequence[Any]) -> list[Any]:
+        """Write the rows; one result for each payload."""
+        raise NotImplementedError
+
+    def after(self, payloads: Sequence[Any], results: list[Any]) -> None:
+        """What may be done once the group is durable (tell others, remove objects)."""
+
+    def failed(self) -> None:
+        """The transaction was rolled back: forget what was cached of it."""
+
+
+class RunDesk(Desk):
+    """Any other small write: the payload is a function of the connection."""
+
+    order = 9
+
+    def inside(self, conn: Connection, payloads: Sequence[Any]) -> list[Any]:
+        return [fn(conn) for fn in payloads]
+
+
+class WriterStopped(RuntimeError):
+    """The record is closed; the gateway is stopping."""
+
+
+class Writer:
+    """The writing thread. ``hand_in`` from any thread; ``call`` waits for the result."""
+
+    def __init__(self, store: Store, on_failure: Callable[[BaseException], None] | None = None) -> None:
+        self._store = store
+        self._on_failure = on_failure
+        self._waiting: list[Errand] = []
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._future_hub = FutureHub()
+        self._run_desk = RunDesk()
+        self._thread = threading.Thread(target=self._work, name="wasl-writer", daemon=True)
+        self._thread.start()
+
+    def hand_in(self, errand: Errand) -> None:
+        """Queue an errand; its hub is told the outcome. Raises :class:`WriterStopped`."""
+        with self._lock:
+            if self._stopping:
+                raise WriterStopped("the record is closed")
+            self._waiting.append(errand)
+        self._wake.set()
+
+    def call(self, desk: Desk, payload: Any, timeout: float | None = 60) -> Any:
+        """Write one payload and wait until it is durable; raises what the desk raised."""
+        future: Future[Any] = Future()
+        self.hand_in(Errand(desk, payload, self._future_hub, future))
+        return future.result(timeout)
+
+    def run(self, fn: Callable[[Connection], T], timeout: float | None = 60) -> T:
+        """Run ``fn(conn)`` inside the writer's next transaction and wait for its result."""
+        result: T = self.call(self._run_desk, fn, timeout)
+        return result
+
+    @property
+    def run_desk(self) -> RunDesk:
+        return self._run_desk
+
+    def stop(self) -> None:
+        """Finish what waits, then end the thread."""
+        with self._lock:
+            self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            self._wake.wait()
+            with self._lock:
+                group = self._waiting[:MAX_GROUP]
+                del self._waiting[: len(group)]
+                if not self._waiting:
+                    self._wake.clear()
+                    if self._stopping:
+                        self._wake.set()
+                if not group and self._stopping:
+                    return
+            if group:
+                self._settle(self._commit(group))
+
+    def _commit(self, group: list[Errand]) -> list[tuple[Errand, Any, BaseException | None]]:
+        try:
+            return self._transaction(group)
+        except Exception as error:
+            if self._on_failure is not None:
+                self._on_failure(error)
+            if len(group) == 1 or isinstance(error, CommitFailed) or lost_connection(error):
+                return [(errand, None, error) for errand in group]
+        settled: list[tuple[Errand, Any, BaseException | None]] = []
+        for errand in group:
+            try:
+                settled += self._transaction([errand])
+            except Exception as error:
+                settled.append((errand, None, error))
+        return settled
+
+    def _transaction(self, group: list[Errand]) -> list[tuple[Errand, Any, BaseException | None]]:
+        desks: dict[int, tuple[Desk, list[Errand]]] = {}
+        for errand in group:
+            desks.setdefault(id(errand.desk), (errand.desk, []))[1].append(errand)
+        lots = sorted(desks.values(), key=lambda lot: lot[0].order)
+        for desk, errands in lots:
+            desk.before([e.payload for e in errands])
+        done: list[tuple[Desk, list[Errand], list[Any]]] = []
+        try:
+            with self._store.writer.connect() as conn, conn.begin() as transaction:
+                for desk, errands in lots:
+                    done.append((desk, errands, desk.inside(conn, [e.payload for e in errands])))
+                try:
+                    transaction.commit()
+                except Exception as error:
+                    raise CommitFailed(f"the commit failed: {error}") from error
+        except BaseException as error:
+            for desk, _ in lots:
+                desk.failed()
+            if isinstance(error, CommitFailed):
+                # After a failed sync the pages of this connection are not to be trusted.
+                self._store.writer.dispose()
+            raise
+        settled: list[tuple[Errand, Any, BaseException | None]] = []
+        for desk, errands, results in done:
+            desk.after([e.payload for e in errands], results)
+            settled += [(errand, result, None) for errand, result in zip(errands, results, strict=True)]
+        return settled
+
+    def _settle(self, settled: list[tuple[Errand, Any, BaseException | None]]) -> None:
+        hubs: dict[int, tuple[Hub, list[tuple[Any, Any, BaseException | None]]]] = {}
+        for errand, result, error in settled:
+            hubs.setdefault(id(errand.hub), (errand.hub, []))[1].append((errand.token, result, error))
+        for hub, batch in hubs.values():
+            hub.settle(batch)
+
+
+class CommitFailed(Exception):
+    """COMMIT itself raised: whether the group is on disk is unknown, so nothing may be promised."""
