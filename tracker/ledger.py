@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,18 +29,22 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from sqlalchemy import Connection, insert, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, insert, select, text
 
 from tracker import schema
+from tracker.tiles import Frontier, LedgerBroken, Tree, grow, load_frontier, write_tiles
 from tracker.verify import (
     PROOF_HEADER,
+    Unproven,
     Vkey,
     canonical,
+    check_consistency,
     commit,
+    evidence_text,
     json_text,
     leaf_hash,
-    node_hash,
+    open_checkpoint,
+    root_from_inclusion,
 )
 
 __all__ = [
@@ -55,19 +59,13 @@ __all__ = [
     "commit",
     "entry_bytes",
     "new_salt",
+    "opening",
     "proof_text",
     "record_bytes",
 ]
 
-WIDTH = 256  # hashes a tile
-_FULL = WIDTH * 32
-_EMPTY_ROOT = hashlib.sha256().digest()
 _LOCK = 0x5741534C  # of PostgreSQL's advisory locks: who holds it sequences the ledger
 _sha256 = hashlib.sha256
-
-
-class LedgerBroken(RuntimeError):
-    """The stored log contradicts itself or an earlier checkpoint; nothing is signed or appended."""
 
 
 def new_salt() -> bytes:
@@ -124,6 +122,11 @@ def entry_bytes(row: EvidenceRow, *, octets: bytes | None = None, parts: Sequenc
         f'"id":"{row.id}","letter":"{row.letter_id}",{contents}'
         f'"record":"{_sha256(prefix + record_bytes(row)).hexdigest()}","v":1}}'
     ).encode()
+
+
+def opening(row: EvidenceRow) -> dict[str, Any]:
+    """What ``evidence.json`` holds under ``opening``: the record and its salt (LEDGER.md 5)."""
+    return {"record": json.loads(record_bytes(row)), "salt": row.salt.hex()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,36 +202,28 @@ class LedgerKey:
         signature = base64.b64encode(self.vkey.keyid + self._key.sign(body.encode())).decode()
         return f"{body}\n— {self.origin} {signature}\n"
 
-
-@dataclass(slots=True)
-class _Frontier:
-    """The right edge of the tree: the hashes of the partial tile of each level, and the last leaf."""
-
-    size: int
-    last: bytes
-    levels: list[bytes]
-
-
-def _fold(hashes: bytes) -> bytes:
-    """The root above a power of two of consecutive hashes."""
-    sha = _sha256
-    while len(hashes) > 32:
-        hashes = b"".join([sha(b"\x01" + hashes[at : at + 64]).digest() for at in range(0, len(hashes), 64)])
-    return hashes
+    def sign_evidence(self, evidence: Mapping[str, Any]) -> dict[str, Any]:
+        """``evidence`` with a ``signature`` over its canonical form (LEDGER.md 5)."""
+        signature = self._key.sign(evidence_text(evidence))
+        signed = {
+            "key": f"{self.origin}+{self.vkey.keyid.hex()}",
+            "ed25519": base64.b64encode(signature).decode(),
+        }
+        return {**evidence, "signature": signed}
 
 
 class Ledger:
-    """The log of one store. Not to be shared between threads that append at the same time."""
+    """The log of one store. One thread at a time may use it."""
 
     def __init__(self, key: LedgerKey) -> None:
         self.key = key
-        self._frontier: _Frontier | None = None
-        self._tiles: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._frontier: Frontier | None = None
+        self._nodes: dict[tuple[int, int], bytes] = {}
 
     def forget(self) -> None:
-        """Drop what is kept in memory; the next call reads the tables."""
+        """Drop what is kept in memory (a transaction was rolled back); the next call reads the tables."""
         self._frontier = None
-        self._tiles.clear()
+        self._nodes.clear()
 
     def append(self, conn: Connection, items: Sequence[tuple[int, bytes]]) -> range:
         """Give ``(evidence_id, entry)`` items their places at the end, inside the caller's transaction.
@@ -236,52 +231,64 @@ class Ledger:
         Returns their sequence numbers. Raises :class:`LedgerBroken` when the tiles do not fit the entries.
         On PostgreSQL it holds the sequencer's lock until the transaction ends.
         """
-        self._lock(conn)
-        size, last = _end(conn)
+        _lock(conn)
+        frontier = self._edge(conn)
+        first = frontier.size
         if not items:
-            return range(size, size)
-        frontier = self._frontier
-        if frontier is None or frontier.size != size or frontier.last != last:
-            frontier = _load_frontier(conn, size, last)
+            return range(first, first)
         leaves = [_sha256(b"\x00" + entry).digest() for _, entry in items]
-        grown, tiles = _grow(frontier, leaves)
+        grown, tiles = grow(frontier, leaves)
         conn.execute(
             _INSERT,
             [
                 {"seq": seq, "evidence_id": evidence_id, "entry": entry}
-                for seq, (evidence_id, entry) in enumerate(items, size)
+                for seq, (evidence_id, entry) in enumerate(items, first)
             ],
         )
-        conn.execute(_UPSERT[conn.dialect.name], tiles)
+        write_tiles(conn, tiles)
         self._frontier = grown
-        return range(size, grown.size)
+        return range(first, grown.size)
+
+    def pend(self, conn: Connection, items: Sequence[tuple[int, bytes]]) -> None:
+        """Leave ``(evidence_id, entry)`` items for the sequencer, inside the caller's transaction."""
+        if items:
+            conn.execute(_PEND, [{"id": id, "evidence_id": id, "entry": entry} for id, entry in items])
+
+    def sequence(self, conn: Connection, limit: int = 5000) -> int:
+        """Give up to ``limit`` waiting entries their places; returns how many.
+
+        0 also when another node is at it (PostgreSQL). Order is that of the evidence ids.
+        """
+        if conn.dialect.name == "postgresql" and not conn.execute(_TRY_ADVISORY).scalar():
+            return 0
+        # Another node may have sequenced since, and a rolled-back batch may come again in another order.
+        self._frontier = None
+        rows = conn.execute(_WAITING.limit(limit)).all()
+        self.append(conn, [(evidence_id, bytes(entry)) for _, evidence_id, entry in rows])
+        ids = [row[0] for row in rows]
+        for at in range(0, len(ids), 500):
+            conn.execute(delete(schema.ledger_pending).where(_p.id.in_(ids[at : at + 500])))
+        return len(rows)
 
     def head(self, conn: Connection) -> LedgerHead:
         """The present size and root."""
-        size, last = _end(conn)
-        frontier = self._frontier
-        if frontier is None or frontier.size != size or frontier.last != last:
-            frontier = _load_frontier(conn, size, last)
-        return LedgerHead(size=size, root=_root(frontier))
+        frontier = self._edge(conn)
+        return LedgerHead(size=frontier.size, root=frontier.root())
 
     def checkpoint(self, conn: Connection, at_us: int) -> Checkpoint | None:
         """Sign and store the present head, if the log grew since the last checkpoint; else None.
 
-        Raises :class:`LedgerBroken` when the log no longer begins with what was signed before.
+        Raises :class:`LedgerBroken` when the log does not begin with what was signed before.
         """
-        self._lock(conn)
+        _lock(conn)
         head = self.head(conn)
         before = self.latest(conn)
         if before is not None:
-            if before.size == head.size and before.root == head.root:
-                return None
-            if before.size >= head.size:
-                raise LedgerBroken(f"the log has {head.size} entries, {before.size} were signed")
-        elif head.size == 0:
+            self._must_begin_with(conn, head, before.size, before.root)
+        if head.size == (before.size if before is not None else 0):
             return None
-        made = Checkpoint(
-            size=head.size, root=head.root, at_us=at_us, note=self.key.sign(head.size, head.root)
-        )
+        note = self.key.sign(head.size, head.root)
+        made = Checkpoint(size=head.size, root=head.root, at_us=at_us, note=note)
         conn.execute(
             insert(schema.checkpoint),
             {"size": made.size, "root": made.root, "at_us": made.at_us, "note": made.note},
@@ -291,95 +298,99 @@ class Ledger:
     def latest(self, conn: Connection) -> Checkpoint | None:
         """The newest checkpoint, or None."""
         row = conn.execute(_LATEST).first()
-        return None if row is None else Checkpoint(size=row[0], root=row[1], at_us=row[2], note=row[3])
+        return None if row is None else Checkpoint(size=row[0], root=bytes(row[1]), at_us=row[2], note=row[3])
 
-    def _lock(self, conn: Connection) -> None:
-        if conn.dialect.name == "postgresql":
-            conn.execute(_ADVISORY)
+    def covering(self, conn: Connection, seq: int) -> Checkpoint | None:
+        """The oldest checkpoint whose tree holds entry ``seq``; None: not signed yet."""
+        row = conn.execute(_CHECKPOINTS.where(_c.size > seq).order_by(_c.size).limit(1)).first()
+        return None if row is None else Checkpoint(size=row[0], root=bytes(row[1]), at_us=row[2], note=row[3])
+
+    def place(self, conn: Connection, evidence_id: int) -> int | None:
+        """The sequence number of an evidence row's entry; None while it waits for the sequencer."""
+        return conn.execute(select(_e.seq).where(_e.evidence_id == evidence_id)).scalar()
+
+    def must_contain(self, conn: Connection, note: str) -> None:
+        """Check the store against a checkpoint that was kept elsewhere.
+
+        Raises :class:`LedgerBroken` when the store is behind it (an older backup) or was rewritten,
+        and :class:`tracker.verify.Unproven` when this log's key did not sign it.
+        """
+        kept = open_checkpoint(note, [self.key.vkey])
+        self._must_begin_with(conn, self.head(conn), kept.size, kept.root)
+
+    def prove(self, conn: Connection, seq: int, size: int) -> InclusionProof:
+        """That entry ``seq`` is in the tree of the first ``size`` entries, ``size`` being a checkpoint's.
+
+        Raises LookupError when it is not there (yet), :class:`LedgerBroken` when entry, tiles and root
+        do not fit one another.
+        """
+        entry = conn.execute(select(_e.entry).where(_e.seq == seq)).scalar()
+        if entry is None or not 0 <= seq < size:
+            raise LookupError(f"entry {seq} is not among the first {size}")
+        tree = Tree(conn, self._nodes)
+        proof = InclusionProof(seq=seq, size=size, entry=bytes(entry), hashes=tree.path(seq, size))
+        root = conn.execute(select(_c.root).where(_c.size == size)).scalar()
+        try:
+            found = root_from_inclusion(leaf_hash(proof.entry), seq, size, proof.hashes)
+        except Unproven as error:
+            raise LedgerBroken(str(error)) from error
+        if found != (tree.range(0, size) if root is None else bytes(root)):
+            self._nodes.clear()
+            raise LedgerBroken(f"entry {seq} and the tiles do not lead to the root of size {size}")
+        return proof
+
+    def consistency(self, conn: Connection, first: int, second: int) -> tuple[bytes, ...]:
+        """That the tree of ``second`` entries begins with that of ``first`` (RFC 6962 §2.1.2).
+
+        Raises LookupError when the log has not that many entries.
+        """
+        if not 0 <= first <= second <= self._edge(conn).size:
+            raise LookupError(f"no trees of {first} and {second} entries")
+        tree = Tree(conn, self._nodes)
+        proof = tree.consistency(first, second)
+        check_consistency(first, tree.range(0, first), second, tree.range(0, second), proof)
+        return proof
+
+    def root_at(self, conn: Connection, size: int) -> bytes:
+        """The root over the first ``size`` entries; raises LookupError when there are not so many."""
+        if not 0 <= size <= self._edge(conn).size:
+            raise LookupError(f"no tree of {size} entries")
+        return Tree(conn, self._nodes).range(0, size)
+
+    def _edge(self, conn: Connection) -> Frontier:
+        """The frontier that fits the table as this transaction sees it.
+
+        The one in memory counts when it has the same size and the same last leaf. An entry's salted
+        commitment makes it unlike any other, so that a rolled-back append is not taken for another one.
+        """
+        row = conn.execute(_LAST).first()
+        size, last = (0, b"") if row is None else (row[0] + 1, leaf_hash(row[1]))
+        frontier = self._frontier
+        if frontier is None or frontier.size != size or frontier.last != last:
+            frontier = load_frontier(conn, size, last)
+        return frontier
+
+    def _must_begin_with(self, conn: Connection, head: LedgerHead, size: int, root: bytes) -> None:
+        if size > head.size:
+            raise LedgerBroken(f"the log has {head.size} entries, but {size} were signed: an older state?")
+        found = head.root if size == head.size else Tree(conn, self._nodes).range(0, size)
+        if found != root:
+            raise LedgerBroken(f"the log does not begin with the {size} entries that were signed")
 
 
-_t = schema.ledger_tile.c
 _e = schema.ledger_entry.c
 _c = schema.checkpoint.c
 _INSERT = insert(schema.ledger_entry)
 _LAST = select(_e.seq, _e.entry).order_by(_e.seq.desc()).limit(1)
-_LATEST = select(_c.size, _c.root, _c.at_us, _c.note).order_by(_c.size.desc()).limit(1)
+_CHECKPOINTS = select(_c.size, _c.root, _c.at_us, _c.note)
+_LATEST = _CHECKPOINTS.order_by(_c.size.desc()).limit(1)
+_PEND = insert(schema.ledger_pending)
+_p = schema.ledger_pending.c
+_WAITING = select(_p.id, _p.evidence_id, _p.entry).order_by(_p.id)
 _ADVISORY = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
-_sqlite_insert = sqlite.insert(schema.ledger_tile)
-_postgresql_insert = postgresql.insert(schema.ledger_tile)
-_UPSERT = {
-    "sqlite": _sqlite_insert.on_conflict_do_update(
-        index_elements=["level", "tile"], set_={"hashes": _sqlite_insert.excluded.hashes}
-    ),
-    "postgresql": _postgresql_insert.on_conflict_do_update(
-        index_elements=["level", "tile"], set_={"hashes": _postgresql_insert.excluded.hashes}
-    ),
-}
+_TRY_ADVISORY = text(f"SELECT pg_try_advisory_xact_lock({_LOCK})")
 
 
-def _end(conn: Connection) -> tuple[int, bytes]:
-    """How many entries there are, and the hash of the last leaf."""
-    row = conn.execute(_LAST).first()
-    return (0, b"") if row is None else (row[0] + 1, leaf_hash(row[1]))
-
-
-def _load_frontier(conn: Connection, size: int, last: bytes) -> _Frontier:
-    levels = []
-    level, n = 0, size
-    while n:
-        width = n % WIDTH
-        if width:
-            row = conn.execute(select(_t.hashes).where(_t.level == level, _t.tile == n // WIDTH)).first()
-            if row is None or len(row[0]) != width * 32:
-                raise LedgerBroken(f"tile {level}/{n // WIDTH} does not hold {width} hashes")
-            levels.append(bytes(row[0]))
-        else:
-            levels.append(b"")
-        level, n = level + 1, n // WIDTH
-    if levels and levels[0] and levels[0][-32:] != last:
-        raise LedgerBroken(f"entry {size - 1} does not fit its tile")
-    return _Frontier(size, last, levels)
-
-
-def _grow(frontier: _Frontier, leaves: list[bytes]) -> tuple[_Frontier, list[dict[str, Any]]]:
-    """The frontier after ``leaves``, and the tiles that changed."""
-    tiles = []
-    levels = list(frontier.levels)
-    count, more, level = frontier.size, leaves, 0
-    while more:
-        if level == len(levels):
-            levels.append(b"")
-        hashes = levels[level] + b"".join(more)
-        tile = count // WIDTH
-        count, more = tile, []
-        while len(hashes) >= _FULL:
-            full, hashes = hashes[:_FULL], hashes[_FULL:]
-            tiles.append({"level": level, "tile": tile, "hashes": full})
-            more.append(_fold(full))
-            tile += 1
-        if hashes:
-            tiles.append({"level": level, "tile": tile, "hashes": hashes})
-        levels[level] = hashes
-        level += 1
-    return _Frontier(frontier.size + len(leaves), leaves[-1], levels), tiles
-
-
-def _peaks(hashes: bytes) -> list[bytes]:
-    """The roots of the perfect trees above a partial tile, from the left, largest first."""
-    peaks = []
-    count, at = len(hashes) // 32, 0
-    for bit in (128, 64, 32, 16, 8, 4, 2, 1):
-        if count & bit:
-            peaks.append(_fold(hashes[at * 32 : (at + bit) * 32]))
-            at += bit
-    return peaks
-
-
-def _root(frontier: _Frontier) -> bytes:
-    peaks = [peak for hashes in reversed(frontier.levels) for peak in _peaks(hashes)]
-    if not peaks:
-        return _EMPTY_ROOT
-    root = peaks.pop()
-    while peaks:
-        root = node_hash(peaks.pop(), root)
-    return root
+def _lock(conn: Connection) -> None:
+    if conn.dialect.name == "postgresql":
+        conn.execute(_ADVISORY)

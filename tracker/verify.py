@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -50,6 +51,11 @@ def json_text(value: object) -> str:
 def commit(salt: bytes, data: bytes) -> bytes:
     """The salted commitment to ``data``: SHA-256(length of salt ‖ salt ‖ data), 32 octets (LEDGER.md 2)."""
     return hashlib.sha256(b"%c%b%b" % (len(salt), salt, data)).digest()
+
+
+def evidence_text(evidence: Mapping[str, Any]) -> bytes:
+    """What the signature of an evidence.json is made over (LEDGER.md 5): all but the signature itself."""
+    return b"wasl-evidence/v1\n" + canonical({k: v for k, v in evidence.items() if k != "signature"})
 
 
 def leaf_hash(entry: bytes) -> bytes:
