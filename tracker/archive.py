@@ -26,6 +26,7 @@ from typing import Self
 
 from tracker.model import id_text
 from tracker.spool import (
+    FOLDER,
     MEMORY_LIMIT,
     ArchiveError,
     ArchiveFull,

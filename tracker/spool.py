@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 MEMORY_LIMIT = 256 * 1024  # octets of a message that stay in memory before the spool goes to a file
-FOLDER = os.O_RDONLY | os.OFOLDER | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class ArchiveError(OSError):
