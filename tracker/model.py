@@ -117,6 +117,13 @@ class TlsInfo:
     def __str__(self) -> str:
         return f"{self.version} {self.cipher}{' verified' if self.verified else ''}"
 
+    @classmethod
+    def parse(cls, text: str) -> TlsInfo:
+        """What ``str`` made, without the peer's names."""
+        version, _, rest = text.partition(" ")
+        cipher, _, word = rest.partition(" ")
+        return cls(version=version, cipher=cipher, verified=word == "verified")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, select
 
 from tracker import schema
 from tracker.acceptance import Acceptance, AcceptDesk, Accepted
@@ -27,7 +27,7 @@ from tracker.claims import Claim, ClaimDesk, Want
 from tracker.evidence import EvidenceBook
 from tracker.ledger import Checkpoint, Ledger, LedgerKey
 from tracker.model import IdSource, LetterKind, now_us
-from tracker.noting import Note, NoteDesk, Noted, forget_empty
+from tracker.noting import Note, Noted, NoteDesk, forget_empty
 from tracker.registers import Registers
 from tracker.states import State
 from tracker.store import Store
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Record:
-    """One process's hold on the record. ``node`` names it among others on the same database."""
+    """One process's hold on the record. ``node`` (0 to 1023) is its own among those on one database."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Record:
         key: LedgerKey,
         *,
         zone: str = "UTC",
-        node: str = "wasl",
+        node: int = 0,
         sequenced: bool | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Record:
         self._listeners: list[queue.SimpleQueue[int]] = []
         self._listeners_lock = threading.Lock()
         self.registers = Registers(zone)
-        self.ids = IdSource(node=self._enrol(), floor=self._highest_id())
+        self.ids = IdSource(node=node, floor=self._highest_id())
         with store.reader.connect() as conn:
             self.registers.open(conn)
         book = EvidenceBook(self.ledger, self.sequenced)
@@ -140,17 +140,6 @@ class Record:
             self.archive.delete(key)
         return len(doomed)
 
-    def beat(self, incarnation: str) -> None:
-        """Say that this node lives."""
-        n = schema.node.c
-        self.write(
-            lambda conn: conn.execute(
-                update(schema.node)
-                .where(n.name == self.node)
-                .values(incarnation=incarnation, seen_us=now_us())
-            )
-        )
-
     # Who wants to know of changes (the dashboard's live pages).
 
     def subscribe(self) -> queue.SimpleQueue[int]:
@@ -175,23 +164,6 @@ class Record:
         """Finish what was handed in and let go of the database."""
         self.writer.stop()
         self.store.close()
-
-    def _enrol(self) -> int:
-        """This node's number: makes ids unique among nodes."""
-        n = schema.node.c
-        with self.store.writer.begin() as conn:
-            number = conn.execute(select(n.number).where(n.name == self.node)).scalar()
-            if number is None:
-                highest = conn.execute(select(func.max(n.number))).scalar()
-                number = 0 if highest is None else highest + 1
-                conn.execute(
-                    insert(schema.node).values(
-                        number=number, name=self.node, incarnation="", seen_us=now_us()
-                    )
-                )
-        if number > 1023:
-            raise ValueError("more than 1024 nodes have been enrolled in this database")
-        return int(number)
 
     def _highest_id(self) -> int:
         with self.store.reader.connect() as conn:

@@ -40,15 +40,6 @@ def _id() -> Column[int]:
 
 meta = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
 
-node = Table(
-    "node",
-    metadata,
-    Column("number", SmallInteger, primary_key=True, autoincrement=False),
-    Column("name", Text, nullable=False, unique=True),
-    Column("incarnation", Text, nullable=False),
-    Column("seen_us", BigInteger, nullable=False),
-)
-
 letter = Table(
     "letter",
     metadata,

@@ -32,6 +32,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._held: Connection | None = None
         self.dialect = make_url(url).get_backend_name()
         if self.dialect == "sqlite":
             self.writer = _sqlite_engine(url, "BEGIN IMMEDIATE", pool_size=1)
@@ -48,7 +49,26 @@ class Store:
 
         upgrade(self.writer)
 
+    def hold_node(self, number: int) -> None:
+        """Make sure that no other living process works under this node number.
+
+        PostgreSQL: an advisory lock of a connection that lives as long as the process, so that a
+        killed node is free at once. SQLite: the data directory's lock does it (``gateway.instance_lock``).
+        Raises :class:`StoreError`.
+        """
+        if self.dialect != "postgresql":
+            return
+        self._held = self.reader.connect()
+        free = self._held.execute(text("SELECT pg_try_advisory_lock(7237102, :n)"), {"n": number}).scalar()
+        self._held.commit()
+        if not free:
+            raise StoreError(
+                f"node {number} is already running on this database: give each node its own gateway.node"
+            )
+
     def close(self) -> None:
+        if self._held is not None:
+            self._held.close()
         self.writer.dispose()
         self.reader.dispose()
 

@@ -1,0 +1,32 @@
+"""What the gateway counts, for Prometheus: served at ``/metrics`` of the metrics listener."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LETTERS_ACCEPTED = Counter("wasl_letters_accepted_total", "Mail transactions accepted, by kind", ["kind"])
+REFUSED = Counter("wasl_refused_total", "Refusals at the door, by enhanced status", ["status"])
+DELIVERIES = Counter("wasl_deliveries_total", "Ends of delivery attempts, by result", ["result"])
+REPORTS = Counter(
+    "wasl_reports_total", "Reports that came back, by kind and whether matched", ["kind", "matched"]
+)
+RECEIPTS = Counter("wasl_receipts_total", "Receipts sent to authors, by kind", ["kind"])
+ACCEPT_SECONDS = Histogram(
+    "wasl_accept_seconds",
+    "From the last octet of a letter to its being on stable storage",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
+)
+DELIVERY_SECONDS = Histogram(
+    "wasl_delivery_seconds",
+    "From acceptance to the next hop's 250",
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60, 600, 3600, 14400, 86400),
+)
+SESSIONS = Gauge("wasl_smtp_sessions", "Open SMTP sessions", ["door"])
+QUEUE = Gauge("wasl_queue_deliveries", "Deliveries waiting, by state", ["state"])
+IN_FLIGHT = Gauge("wasl_relay_in_flight", "Deliveries being sent")
+LEDGER_SIZE = Gauge("wasl_ledger_size", "Entries in the ledger")
+CHECKPOINT_SIZE = Gauge("wasl_checkpoint_size", "Entries that the latest signed checkpoint covers")
+FREE_BYTES = Gauge("wasl_free_bytes", "Free space where the archive is")
+CONFIG_FAULTS = Gauge(
+    "wasl_config_faults", "Faults in files that could not be loaded (the last good ones are in force)"
+)

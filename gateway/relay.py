@@ -1,0 +1,358 @@
+"""The relay: claims what is due, hands it to the next hop, notes what came of it. Claim, do, note.
+
+1. ``take`` gets claims, from :meth:`Relay.run` (what the record says is due) or straight from intake
+   (a letter just accepted, its attempt registered in the accepting transaction).
+2. Claims of one mail transaction for one next hop travel together where they may (DESIGN §9).
+3. :mod:`gateway.outgoing` computes what is sent; :mod:`gateway.hop_pool` sends it.
+4. Each recipient's answer becomes one note. A note that the database cannot take is kept and tried
+   again; if the process dies first, the next claim finds an open attempt and records it as in doubt.
+5. An error that nobody foresaw holds the delivery where a person sees it; the mail loop goes on.
+
+A next hop that cannot be reached is left alone for a while, so that its letters do not fill the relay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway import maillog, metrics
+from gateway.crossing import Crossing
+from gateway.hop_pool import HopPools
+from gateway.outgoing import Composer, Sending
+from gateway.retry import RetrySchedule
+from gateway.smtp_client import Outcome, Result
+from policies.directory import Directory, NextHop
+from tracker.claims import Claim, Want
+from tracker.model import DeliveryKind, now_us
+from tracker.noting import AttemptEnd, Note, NoSuchDelivery
+from tracker.reply import Reply
+from tracker.states import Event, UnknownMove
+
+_log = logging.getLogger("wasl.relay")
+
+TOGETHER = 100  # recipients in one transaction
+APART = 5  # up to so many recipients at a hop each get a return address of their own (DESIGN §9)
+
+_NO_HOP = Reply.of(451, "4.3.5", "No next hop is configured for this recipient")
+_GIVEN_UP = Reply.of(554, "5.4.7", "Delivery time expired")
+
+
+@dataclass(slots=True)
+class _Sick:
+    """A next hop that could not be reached: left alone until, and how long the last rest was."""
+
+    until_us: int
+    rest_s: float
+
+
+class Relay:
+    """One relay of one process. ``owner`` is ``NODE/LIFE``: leases are held in that name."""
+
+    def __init__(
+        self,
+        crossing: Crossing,
+        directory: Callable[[], Directory],
+        composer: Composer,
+        pools: HopPools,
+        schedule: RetrySchedule,
+        *,
+        owner: str,
+        lease_s: float,
+        most: int = 1000,
+        most_per_hop: int = 200,
+    ) -> None:
+        self._crossing = crossing
+        self._record = crossing.record
+        self._directory = directory
+        self._composer = composer
+        self._pools = pools
+        self._schedule = schedule
+        self.owner = owner
+        self._lease_us = int(lease_s * 1_000_000)
+        self._most = most
+        self._most_per_hop = most_per_hop
+        self._in_flight = 0
+        self._by_hop: Counter[str] = Counter()
+        self._sick: dict[str, _Sick] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._woken = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def has_room(self) -> bool:
+        """True when a letter just accepted may be handed over at once."""
+        return not self._stopping and self._in_flight < self._most // 2
+
+    def lease_until(self, at_us: int) -> int:
+        return at_us + self._lease_us
+
+    def may_take(self, hop: str) -> bool:
+        """True when that next hop is neither resting nor full."""
+        return self._by_hop[hop] < self._most_per_hop and hop not in self._sick
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._woken.set()
+
+    def take(self, claims: Sequence[Claim]) -> None:
+        """Send these, in tasks of their own."""
+        for batch in _batches(claims):
+            self._in_flight += len(batch)
+            self._by_hop[batch[0].hop] += len(batch)
+            task = asyncio.create_task(self._deliver(batch))
+            self._tasks.add(task)  # a task that nobody holds may be collected while it waits
+            task.add_done_callback(self._tasks.discard)
+        metrics.IN_FLIGHT.set(self._in_flight)
+
+    async def run(self) -> None:
+        """Claim and send until :meth:`stop`."""
+        while not self._stopping:
+            self._woken.clear()
+            now = now_us()
+            for name in [n for n, sick in self._sick.items() if sick.until_us <= now]:
+                del self._sick[name]
+            full = tuple(self._sick) + tuple(
+                n for n, count in self._by_hop.items() if count >= self._most_per_hop
+            )
+            room = min(self._most - self._in_flight, self._most_per_hop)
+            claims: list[Claim] = []
+            if room > 0:
+                want = Want(
+                    owner=self.owner,
+                    limit=room,
+                    now_us=now,
+                    lease_us=now + self._lease_us,
+                    full_hops=tuple(sorted(set(full))),
+                )
+                try:
+                    claims = await self._crossing.at_record(self._record.claim_desk, want)
+                except Exception:
+                    _log.exception("could not claim what is due; trying again")
+                    await asyncio.sleep(1)
+                    continue
+                self.take(claims)
+            if len(claims) >= max(room // 2, 1):
+                await asyncio.sleep(0)
+                if self._in_flight < self._most:
+                    continue
+            try:
+                await asyncio.wait_for(self._woken.wait(), timeout=1)
+            except TimeoutError:
+                continue
+
+    async def stop(self, grace_s: float) -> None:
+        """Take nothing more; let what is under way finish for up to ``grace_s`` seconds."""
+        self._stopping = True
+        self._woken.set()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=grace_s)
+        for task in set(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=5)
+        await self._pools.close()
+
+    async def _deliver(self, batch: list[Claim]) -> None:
+        hop_name = batch[0].hop
+        try:
+            hop = self._directory().hop(hop_name)
+            if hop is None:
+                notes = [self._deferred(c, _NO_HOP) for c in batch]
+            else:
+                notes = await self._attempt(batch, hop)
+            await self._write(notes)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            _log.exception("delivery of %s failed unforeseen; held", batch[0].parcel.wire_id)
+            detail = {"why": f"unforeseen error while sending: {type(error).__name__}"}
+            await self._write(
+                [
+                    Note(
+                        delivery_id=c.delivery_id,
+                        event=Event.HELD,
+                        at_us=now_us(),
+                        detail=detail,
+                        attempt=AttemptEnd(attempt_id=c.attempt_id, reply="451 4.3.0 unforeseen error"),
+                    )
+                    for c in batch
+                ]
+            )
+        finally:
+            self._in_flight -= len(batch)
+            self._by_hop[hop_name] -= len(batch)
+            if not self._by_hop[hop_name]:
+                del self._by_hop[hop_name]
+            if self._in_flight < self._most // 2:
+                self._woken.set()
+
+    async def _attempt(self, batch: list[Claim], hop: NextHop) -> list[Note]:
+        try:
+            sending = await self._composer.compose(batch, hop)
+        except OSError as error:
+            _log.error("the octets of %s cannot be read: %s", batch[0].parcel.wire_id, error)
+            return [self._deferred(c, Reply.of(451, "4.3.0", "The letter cannot be read now")) for c in batch]
+        try:
+            outcome = await self._pools.send(hop, sending.outgoing)
+        finally:
+            sending.close()
+        self._judge(hop, outcome)
+        notes: list[Note] = []
+        for claim, result in zip(batch, outcome.results, strict=True):
+            notes += self._notes(claim, hop, sending, outcome, result)
+        return notes
+
+    def _judge(self, hop: NextHop, outcome: Outcome) -> None:
+        """Let a next hop rest that could not even be reached."""
+        if any(r.reply is not None for r in outcome.results) or any(r.in_doubt for r in outcome.results):
+            self._sick.pop(hop.name, None)
+            return
+        before = self._sick.get(hop.name)
+        rest = min((before.rest_s if before else 5.0) * 1.5, 120.0)
+        self._sick[hop.name] = _Sick(now_us() + int(rest * random.uniform(0.8, 1.2) * 1e6), rest)
+
+    def _notes(
+        self, claim: Claim, hop: NextHop, sending: Sending, outcome: Outcome, result: Result
+    ) -> list[Note]:
+        at = now_us()
+        reply = result.reply
+        end = AttemptEnd(
+            attempt_id=claim.attempt_id,
+            peer=outcome.peer,
+            tls=str(outcome.tls) if outcome.tls else None,
+            reply=str(reply) if reply is not None else result.stage,
+            transcript=outcome.transcript,
+            edit=sending.edit,
+        )
+        detail: dict[str, object] = {
+            "hop": hop.name,
+            "peer": outcome.peer,
+            "tls": end.tls,
+            "reply": end.reply,
+            "stage": result.stage,
+            "hop_dsn": outcome.dsn,
+        }
+        source = hop.protocol
+        if reply is not None and reply.positive:
+            event = Event.DELIVERED if hop.is_final else Event.RELAYED
+            metrics.DELIVERY_SECONDS.observe((at - claim.parcel.at_us) / 1e6)
+            self._line(claim, outcome, "sent", reply)
+            return [_note(claim, event, at, source, outcome.peer, detail, end)]
+        if reply is not None and reply.permanent:
+            self._line(claim, outcome, "bounced", reply)
+            return [_note(claim, Event.FAILED, at, source, outcome.peer, detail, end)]
+        if at >= claim.expires_us:
+            self._line(claim, outcome, "expired", reply or _GIVEN_UP)
+            detail |= {"expired": True, "status": "5.4.7", "last_reply": end.reply}
+            return [_note(claim, Event.FAILED, at, "timer", outcome.peer, detail, end)]
+        event = Event.IN_DOUBT if result.in_doubt else Event.ATTEMPTED
+        self._line(claim, outcome, "in-doubt" if result.in_doubt else "deferred", reply, result.stage)
+        next_us = min(self._schedule.next_us(claim.attempts, at), claim.expires_us)
+        notes = [_note(claim, event, at, source, outcome.peer, detail, end, next_us)]
+        return notes + self._late(claim, at, next_us, end.reply)
+
+    def _deferred(self, claim: Claim, reply: Reply) -> Note:
+        at = now_us()
+        end = AttemptEnd(attempt_id=claim.attempt_id, reply=str(reply))
+        detail: dict[str, object] = {"hop": claim.hop, "reply": str(reply)}
+        if at >= claim.expires_us:
+            detail |= {"expired": True, "status": "5.4.7"}
+            return _note(claim, Event.FAILED, at, "timer", "", detail, end)
+        next_us = min(self._schedule.next_us(claim.attempts, at), claim.expires_us)
+        return _note(claim, Event.ATTEMPTED, at, "wasl", "", detail, end, next_us)
+
+    def _late(self, claim: Claim, at: int, next_us: int, reply: str) -> list[Note]:
+        if claim.warned_us is not None or not self._schedule.is_late(claim.parcel.at_us, at):
+            return []
+        detail = {"hop": claim.hop, "reply": reply, "attempts": claim.attempts, "until_us": claim.expires_us}
+        return [
+            Note(
+                delivery_id=claim.delivery_id,
+                event=Event.LATE,
+                at_us=at,
+                source="timer",
+                detail=detail,
+                next_us=next_us,
+            )
+        ]
+
+    def _line(
+        self, claim: Claim, outcome: Outcome, status: str, reply: Reply | None, stage: str = ""
+    ) -> None:
+        metrics.DELIVERIES.labels(status).inc()
+        code = str(reply.status) if reply is not None and reply.status else ""
+        klass = {"sent": "2.0.0", "bounced": "5.0.0", "expired": "5.4.7"}.get(status, "4.4.1")
+        maillog.outgoing(
+            wire_id=claim.parcel.wire_id,
+            recipient=str(claim.recipient),
+            peer=outcome.peer,
+            delay_s=(now_us() - claim.parcel.at_us) / 1e6,
+            dsn=code or klass,
+            status=status,
+            text=str(reply) if reply is not None else stage,
+            private=claim.kind is DeliveryKind.PASS,
+            number=claim.parcel.number,
+        )
+
+    async def _write(self, notes: list[Note]) -> None:
+        """Note what happened; while the database is away, keep it and try again."""
+        pause = 0.5
+        while notes:
+            answers = await asyncio.gather(
+                *(self._crossing.at_record(self._record.note_desk, note) for note in notes),
+                return_exceptions=True,
+            )
+            left: list[Note] = []
+            for note, answer in zip(notes, answers, strict=True):
+                if isinstance(answer, UnknownMove | NoSuchDelivery):
+                    _log.warning("%s of delivery %s came too late: %s", note.event, note.delivery_id, answer)
+                elif isinstance(answer, BaseException):
+                    left.append(note)
+                    _log.error("what came of an attempt is not noted yet: %s", answer)
+            notes = left
+            if notes:
+                if self._stopping:
+                    return  # the open attempt tells the next life that the end is in doubt
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 30)
+
+
+def _note(
+    claim: Claim,
+    event: Event,
+    at: int,
+    source: str,
+    reporter: str,
+    detail: dict[str, object],
+    end: AttemptEnd,
+    next_us: int | None = None,
+) -> Note:
+    return Note(
+        delivery_id=claim.delivery_id,
+        event=event,
+        at_us=at,
+        source=source,
+        reporter=reporter,
+        detail=detail,
+        attempt=end,
+        next_us=next_us,
+    )
+
+
+def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
+    """Claims that travel in one transaction: same octets, same hop, and one return address for all."""
+    groups: dict[tuple[int, str, DeliveryKind], list[Claim]] = {}
+    for claim in claims:
+        groups.setdefault((claim.parcel.submission_id, claim.hop, claim.kind), []).append(claim)
+    out: list[list[Claim]] = []
+    for (_, _, kind), group in groups.items():
+        if kind is DeliveryKind.LETTER and len(group) <= APART:
+            out += [[claim] for claim in group]
+        else:
+            out += [group[i : i + TOGETHER] for i in range(0, len(group), TOGETHER)]
+    return out
