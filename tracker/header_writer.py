@@ -74,6 +74,15 @@ def structured(name: str, value: str) -> bytes:
     return _fold(name, value.split(" "))
 
 
+def raw_utf8(name: str, value: str) -> bytes:
+    """A field with UTF-8 as it is (RFC 6532 §3.2), for the ``message/global-*`` parts of RFC 6533.
+
+    Folds stand only where the value has a space. Raises :class:`HeaderError`.
+    """
+    _check_name(name)
+    return _fold(name, checked(value).strip(" ").split(" "))
+
+
 def address_field(name: str, addresses: Iterable[tuple[str, Address]]) -> bytes:
     """A field of mailboxes, each a display name (may be empty) and an address (RFC 5322 §3.4).
 
