@@ -1,0 +1,207 @@
+"""A door: sockets that accept SMTP sessions, the caps over them, and their orderly end.
+
+A second listener may share a :class:`~gateway.tally.Tally`, so that caps hold over all doors together.
+Implicit TLS (RFC 8314) is spoken after the caps were looked at, so that half-done handshakes are counted.
+
+How it fails: ``start`` raises OSError when the address cannot be had. ``stop`` answers 421 to sessions that
+wait (RFC 5321 §3.8), lets a letter that is coming in or being committed finish within its grace, then cuts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from gateway.desk import Desk, WireLimits
+from gateway.smtp_path import Offered
+from gateway.smtp_server import SmtpServer
+from gateway.smtp_wire import STOPPING, Cut
+from gateway.tally import Tally
+from tracker.model import Door
+from tracker.reply import Reply
+
+log = logging.getLogger(__name__)
+
+_SWEEP = 1.0  # seconds between two looks at the deadlines
+
+
+class SmtpListener:
+    """Accepts connections for a desk. Make it inside the running event loop."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        door: Door,
+        limits: WireLimits,
+        tls: ssl.SSLContext | None = None,
+        implicit: bool = False,
+        require_auth: bool = False,
+        hostname: str = "localhost",
+        *,
+        offer_auth: bool = True,
+        tally: Tally | None = None,
+    ) -> None:
+        """``implicit``: TLS from the first octet. ``require_auth``: no MAIL before AUTH. Both need TLS."""
+        if (implicit or require_auth) and tls is None:
+            raise ValueError("implicit TLS and AUTH need a TLS context")
+        self.loop = asyncio.get_running_loop()
+        self.desk = desk
+        self.door = door
+        self.limits = limits
+        self.tls = tls
+        self.implicit = implicit
+        self.require_auth = require_auth
+        self.offer_auth = offer_auth and tls is not None
+        self.hostname = hostname
+        self.tally = tally or Tally()
+        self.greeting = f"220 {hostname} ESMTP".encode()
+        self.sessions: set[SmtpServer] = set()
+        self.addresses: list[tuple[str, int]] = []
+        self._letters: set[asyncio.Task[Reply]] = set()
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def start(
+        self, host: str, port: int = 0, reuse_port: bool = False, *, backlog: int = 512
+    ) -> list[tuple[str, int]]:
+        """Listen on every address of ``host`` and return them; port 0 takes a free one. Raises OSError."""
+        made = []
+        for family, kind, proto, _, address in await self.loop.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            sock = _listening(family, kind, proto, address, reuse_port)
+            try:
+                server = await self.loop.create_server(lambda: SmtpServer(self), sock=sock, backlog=backlog)
+            except BaseException:
+                sock.close()
+                raise
+            self._servers.append(server)
+            made.append(sock.getsockname()[:2])
+        self.addresses += made
+        if self._sweeper is None:
+            self._sweeper = self.loop.call_later(_SWEEP, self._sweep)
+        return made
+
+    async def stop(self, grace_s: float = 10.0) -> int:
+        """Stop within about ``grace_s`` seconds; returns how many letters were still being committed.
+
+        Those run on in their tasks: neither client nor caller has been promised anything for them.
+        """
+        self._stopping = True
+        for server in self._servers:
+            server.close()
+        for session in list(self.sessions):
+            session.stop()
+        until = self.loop.time() + grace_s
+        await self._ended_by(until)
+        for session in list(self.sessions):
+            session.cut(Cut(STOPPING, linger=False))
+        if self._letters:
+            await asyncio.wait(self._letters, timeout=max(0.0, until - self.loop.time()))
+        await self._ended_by(self.loop.time() + 0.5)
+        for session in list(self.sessions):
+            session.abort()
+        await self._ended_by(self.loop.time() + 0.5)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        return len(self._letters)
+
+    async def _ended_by(self, until: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._empty.wait()
+
+    # What sessions ask.
+
+    def enter(self, session: SmtpServer, address: str) -> bool:
+        """Count a new session; False when it is one too many."""
+        tally = self.tally
+        full = (
+            tally.connections >= self.limits.connections
+            or tally.by_address[address] >= self.limits.connections_per_address
+        )
+        tally.enter(address)
+        session.counted_as = address
+        session.stopping = self._stopping
+        self.sessions.add(session)
+        self._empty.clear()
+        return not full
+
+    def ended(self, session: SmtpServer) -> None:
+        """The session's task is over; it is kept until its socket is closed."""
+        session.sign_out()
+        if session.lost:
+            self.gone(session)
+
+    def gone(self, session: SmtpServer) -> None:
+        """Task and socket are both at their end. Idempotent."""
+        if session in self.sessions:
+            self.sessions.remove(session)
+            self.tally.leave(session.counted_as)
+            if not self.sessions:
+                self._empty.set()
+
+    def take(self, letter: Coroutine[Any, Any, Reply]) -> asyncio.Task[Reply]:
+        """Run the commit of one letter in a task that is kept until it is done."""
+        task = self.loop.create_task(letter)
+        self._letters.add(task)
+        task.add_done_callback(self._letters.discard)
+        return task
+
+    def ehlo(self, offered: Offered) -> bytes:
+        """The answer to EHLO for a session in that state."""
+        lines = [
+            self.hostname,
+            f"SIZE {self.limits.size}",
+            "8BITMIME",
+            "SMTPUTF8",
+            "PIPELINING",
+            "ENHANCEDSTATUSCODES",
+            "DSN",
+            "CHUNKING",
+        ]
+        if self.tls is not None and not offered.tls:
+            lines.append("STARTTLS")
+        if offered.tls:
+            lines.append("REQUIRETLS")
+        if offered.auth:
+            lines.append("AUTH PLAIN LOGIN")
+        lines.append("HELP")
+        last = len(lines) - 1
+        return "\r\n".join(f"250{' ' if i == last else '-'}{line}" for i, line in enumerate(lines)).encode()
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for session in list(self.sessions):
+            if session.deadline < now:
+                session.expire()
+        self._sweeper = self.loop.call_later(_SWEEP, self._sweep)
+
+
+def _listening(family: int, kind: int, proto: int, address: Any, reuse_port: bool) -> socket.socket:
+    sock = socket.socket(family, kind, proto)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # Accepted sockets inherit it: a reply never waits for the peer's acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
