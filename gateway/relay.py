@@ -346,12 +346,12 @@ def _note(
 
 def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
     """Claims that travel in one transaction: same octets, same hop, and one return address for all."""
-    groups: dict[tuple[int, str, DeliveryKind], list[Claim]] = {}
-    for claim in claims:
-        groups.setdefault((claim.parcel.submission_id, claim.hop, claim.kind), []).append(claim)
+    groups: dict[tuple[int, str, DeliveryKind, bool, bool], list[Claim]] = {}
+    for c in claims:
+        groups.setdefault((c.parcel.submission_id, c.hop, c.kind, c.tag, c.subject_tag), []).append(c)
     out: list[list[Claim]] = []
-    for (_, _, kind), group in groups.items():
-        if kind is DeliveryKind.LETTER and len(group) <= APART:
+    for group in groups.values():
+        if group[0].tag and len(group) <= APART:
             out += [[claim] for claim in group]
         else:
             out += [group[i : i + TOGETHER] for i in range(0, len(group), TOGETHER)]

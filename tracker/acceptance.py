@@ -50,6 +50,9 @@ class DeliveryDraft:
     state: State = State.QUEUED
     bcc: bool = False
     asks: tuple[Event, ...] = ()  # the events that earn the author a receipt
+    tag: bool = False  # our fields and our return address; False: the copy goes out as it came
+    subject_tag: bool = False
+    sign: bool = False
     require_tls: bool = False
     reason: dict[str, Any] = field(default_factory=dict)  # rule, reply: for held and refused
 
@@ -337,6 +340,9 @@ class _Lot:
                 "notify": d.recipient.notify,
                 "orcpt": d.recipient.orcpt,
                 "asks": " ".join(d.asks),
+                "tag": d.tag,
+                "subject_tag": d.subject_tag,
+                "sign": d.sign,
                 "require_tls": d.require_tls,
                 "hop": d.hop,
                 "state": State.SENDING.value if take else d.state.value,
@@ -380,6 +386,9 @@ class _Lot:
             attempts=1,
             expires_us=a.expires_us,
             warned_us=None,
+            tag=d.tag,
+            subject_tag=d.subject_tag,
+            sign=d.sign,
             require_tls=d.require_tls,
             in_doubt=False,
             due_us=a.at_us,

@@ -70,6 +70,9 @@ class Claim:
     attempts: int  # this one included
     expires_us: int
     warned_us: int | None
+    tag: bool
+    subject_tag: bool
+    sign: bool
     require_tls: bool
     in_doubt: bool  # an earlier attempt has no known end
     due_us: int
@@ -198,6 +201,9 @@ def _load(conn: Connection, ids: Sequence[int], source: IdSource, doubtful: froz
             d.attempts,
             d.expires_us,
             d.warned_us,
+            d.tag,
+            d.subject_tag,
+            d.sign,
             d.require_tls,
             d.next_us,
             l.id.label("letter_id"),
@@ -250,6 +256,9 @@ def _load(conn: Connection, ids: Sequence[int], source: IdSource, doubtful: froz
                 attempts=row.attempts,
                 expires_us=row.expires_us,
                 warned_us=row.warned_us,
+                tag=row.tag,
+                subject_tag=row.subject_tag,
+                sign=row.sign,
                 require_tls=row.require_tls,
                 in_doubt=row.id in doubtful,
                 due_us=row.next_us,

@@ -116,6 +116,9 @@ delivery = Table(
     Column(
         "asks", Text, nullable=False, default=""
     ),  # events that earn the author a receipt, space-separated
+    Column("tag", Boolean, nullable=False, default=False),  # our fields, our return address
+    Column("subject_tag", Boolean, nullable=False, default=False),
+    Column("sign", Boolean, nullable=False, default=False),
     Column("require_tls", Boolean, nullable=False, default=False),
     Column("hop", Text, nullable=False),  # name of the next hop: "MOH", "MOF:outbound"
     Column("state", Text, nullable=False),  # State

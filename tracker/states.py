@@ -89,7 +89,7 @@ MOVES: dict[Event, Effect] = {
     Event.IN_DOUBT: Effect(meets=_WAITING, state=State.QUEUED),  # sending -> queued
     Event.RELAYED: Effect(state=State.SENT, grade=Grade.RELAYED),  # sending -> sent
     Event.DELIVERED: Effect(grade=Grade.DELIVERED),  # sending -> sent by LMTP; sent stays
-    Event.LATE: Effect(meets=_WAITING),
+    Event.LATE: Effect(),  # by our timer, or by a DSN "delayed" of the server that has it
     Event.FAILED: Effect(
         state=State.FAILED, outcome=Outcome.FAILED
     ),  # sending -> failed; sent -> failed by DSN

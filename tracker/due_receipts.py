@@ -1,0 +1,211 @@
+"""Receipts that are due, gathered with what they speak of, ready to be composed.
+
+A receipt of the whole letter goes out at once; those of a letter with few recipients go out one by
+one; above ``digest_above`` recipients they wait ``digest_us`` and go out as one digest. A receipt that
+carries a proof waits until a checkpoint covers its entry, so :func:`uncovered` tells when one is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from tracker import schema
+from tracker.model import DeliveryKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueReceipt:
+    """One receipt row with its evidence."""
+
+    id: int
+    letter_id: int
+    delivery_id: int  # 0: of the whole letter
+    kind: str
+    recipient: str
+    evidence_id: int
+    due_us: int
+    event: str
+    grade: int
+    at_us: int
+    source: str
+    reporter: str
+    detail: dict[str, Any]
+    entry_seq: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterRow:
+    """The letter that receipts speak of, with the transaction that brought it."""
+
+    id: int
+    kind: str
+    number: str | None
+    agency: str | None
+    author: str
+    author_name: str
+    message_id: str | None
+    subject: str
+    accepted_us: int
+    sender: str
+    ret: str | None
+    envid: str | None
+    sha256: bytes
+    archive_key: str
+    deliveries: tuple[DeliveryRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRow:
+    """One recipient as a receipt names it."""
+
+    id: int
+    kind: str
+    recipient: str
+    agency: str | None
+    orcpt: str | None
+    bcc: bool
+    attempts: int
+    expires_us: int
+    state: str
+    last_reply: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The receipts that make one message."""
+
+    letter: LetterRow
+    receipts: tuple[DueReceipt, ...]
+
+
+def due(
+    conn: Connection, now_us: int, *, digest_above: int, digest_us: int, limit: int = 100
+) -> list[Bundle]:
+    """What is to be sent now, oldest first; at most about ``limit`` receipts are looked at."""
+    rows = _due_rows(conn, now_us, limit)
+    if not rows:
+        return []
+    letters = {i: _letter(conn, i) for i in dict.fromkeys(r.letter_id for r in rows)}
+    out: list[Bundle] = []
+    gathered: dict[tuple[int, str], list[DueReceipt]] = {}
+    for row in rows:
+        letter = letters[row.letter_id]
+        if letter is None:
+            continue
+        told = sum(d.kind != DeliveryKind.PASS.value for d in letter.deliveries)
+        if row.delivery_id and told > digest_above:
+            gathered.setdefault((row.letter_id, row.recipient), []).append(row)
+        else:
+            out.append(Bundle(letter=letter, receipts=(row,)))
+    for (letter_id, _), lot in gathered.items():
+        letter = letters[letter_id]
+        if letter is None:
+            continue
+        complete = {r.delivery_id for r in lot} >= {d.id for d in letter.deliveries if d.state != "refused"}
+        if complete or now_us - min(r.due_us for r in lot) >= digest_us:
+            out.append(Bundle(letter=letter, receipts=tuple(lot)))
+    return out
+
+
+def uncovered(conn: Connection) -> bool:
+    """True when a receipt waits for a checkpoint."""
+    covered = conn.execute(select(func.max(schema.checkpoint.c.size))).scalar() or 0
+    r, e = schema.receipt.c, schema.ledger_entry.c
+    waiting = conn.execute(
+        select(r.id)
+        .outerjoin(schema.ledger_entry, e.evidence_id == r.evidence_id)
+        .where(r.state == "due", (e.seq >= covered) | e.seq.is_(None))
+        .limit(1)
+    ).first()
+    return waiting is not None
+
+
+def _due_rows(conn: Connection, now_us: int, limit: int) -> list[DueReceipt]:
+    r, e, le = schema.receipt.c, schema.evidence.c, schema.ledger_entry.c
+    covered = conn.execute(select(func.max(schema.checkpoint.c.size))).scalar() or 0
+    rows = conn.execute(
+        select(
+            r.id, r.letter_id, r.delivery_id, r.kind, r.recipient, r.evidence_id, r.due_us,
+            e.event, e.grade, e.at_us, e.source, e.reporter, e.detail, le.seq,
+        )
+        .outerjoin(schema.evidence, e.id == r.evidence_id)
+        .outerjoin(schema.ledger_entry, le.evidence_id == r.evidence_id)
+        .where(r.state == "due", r.due_us <= now_us, (le.seq < covered) | e.id.is_(None))
+        .order_by(r.due_us)
+        .limit(limit)
+    )  # fmt: skip
+    return [_due(row) for row in rows]
+
+
+def _due(row: Row[Any]) -> DueReceipt:
+    return DueReceipt(
+        id=row.id,
+        letter_id=row.letter_id,
+        delivery_id=row.delivery_id,
+        kind=row.kind,
+        recipient=row.recipient,
+        evidence_id=row.evidence_id,
+        due_us=row.due_us,
+        event=row.event or row.kind,  # pass-through leaves no evidence: the receipt's kind is the event
+        grade=row.grade or 0,
+        at_us=row.at_us or row.due_us,
+        source=row.source or "",
+        reporter=row.reporter or "",
+        detail=row.detail or {},
+        entry_seq=row.seq,
+    )
+
+
+def _letter(conn: Connection, letter_id: int) -> LetterRow | None:
+    le, s, d = schema.letter.c, schema.submission.c, schema.delivery.c
+    row = conn.execute(
+        select(schema.letter, s.sender, s.ret, s.envid, s.sha256, s.archive_key)
+        .join(schema.submission, s.letter_id == le.id)
+        .where(le.id == letter_id)
+        .order_by(s.id)
+        .limit(1)
+    ).first()
+    if row is None:
+        return None
+    deliveries = conn.execute(select(schema.delivery).where(d.letter_id == letter_id).order_by(d.id)).all()
+    return LetterRow(
+        id=row.id,
+        kind=row.kind,
+        number=row.number,
+        agency=row.agency,
+        author=row.author,
+        author_name=row.author_name,
+        message_id=row.message_id,
+        subject=row.subject,
+        accepted_us=row.accepted_us,
+        sender=row.sender,
+        ret=row.ret,
+        envid=row.envid,
+        sha256=bytes(row.sha256),
+        archive_key=row.archive_key,
+        deliveries=tuple(
+            DeliveryRow(
+                id=x.id,
+                kind=x.kind,
+                recipient=x.recipient,
+                agency=x.agency,
+                orcpt=x.orcpt,
+                bcc=x.bcc,
+                attempts=x.attempts,
+                expires_us=x.expires_us,
+                state=x.state,
+                last_reply=x.last_reply,
+            )
+            for x in deliveries
+        ),
+    )
+
+
+def drop(conn: Connection, receipts: Sequence[DueReceipt]) -> None:
+    """Mark receipts that cannot be sent (their author can get none), so that they are not tried for ever."""
+    r = schema.receipt.c
+    conn.execute(schema.receipt.update().where(r.id.in_([x.id for x in receipts])).values(state="gathered"))
