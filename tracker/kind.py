@@ -1,0 +1,204 @@
+"""What sort of message this is, and everything Wasl reads in one that came back.
+
+``read`` puts the readers together: structure, delivery reports (RFC 3464), disposition (RFC 8098),
+plain bounces, automatic replies (RFC 3834), and the message it refers to. A machine-readable part
+decides before any words do. Never raises: what is no message at all is ``unparseable``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tracker import bounce, dsn, mdn
+from tracker.header import Buffer, Headers, message_ids
+from tracker.mime import LIMITS, Limits, Structure, scan, walk
+
+
+class Kind(StrEnum):
+    LETTER = "letter"
+    DSN = "dsn"
+    MDN = "mdn"
+    AUTO_REPLY = "auto-reply"
+    BOUNCE = "bounce"
+    UNPARSEABLE = "unparseable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one message is and says."""
+
+    kind: Kind
+    structure: Structure
+    reports: tuple[dsn.Report, ...] = ()
+    disposition: mdn.Disposition | None = None
+    refers_to: str | None = None  # the Message-ID of the message this one is about or answers
+
+    @property
+    def headers(self) -> Headers:
+        return self.structure.headers
+
+
+_KNOWN = frozenset(
+    b"from to cc bcc subject date message-id received return-path mime-version content-type sender reply-to "
+    b"delivered-to in-reply-to references resent-from resent-to resent-date content-transfer-encoding "
+    b"x-mailer user-agent dkim-signature envelope-to apparently-to newsgroups x-failed-recipients "
+    b"auto-submitted return-receipt-to disposition-notification-to comments keywords list-id "
+    b"content-disposition authentication-results x-original-to precedence errors-to".split()
+)
+
+
+def kind(octets: Buffer, structure: Structure | None = None) -> Kind:
+    """The kind of a message. Never raises."""
+    return read(octets, structure).kind
+
+
+def read(octets: Buffer, structure: Structure | None = None, limits: Limits = LIMITS) -> Reading:
+    """Read a message for what it is and reports. Never raises."""
+    headers = scan(octets) if structure is None else structure.headers
+    if not is_message(headers):
+        return Reading(kind=Kind.UNPARSEABLE, structure=structure or Structure(headers))
+    parts = walk(octets, headers, limits) if structure is None else structure
+    reports = dsn.read(octets, parts)
+    receipt = mdn.read(octets, parts)
+    if receipt is not None and (reports is None or _receipt_first(parts)):
+        return Reading(
+            kind=Kind.MDN,
+            structure=parts,
+            reports=tuple(reports or ()),
+            disposition=receipt,
+            refers_to=receipt.original_message_id,
+        )
+    if reports is not None:
+        return _dsn(octets, parts, reports)
+    strong = says_automatic(headers)
+    if strong and not bounce.failure_subject(headers) and not bounce.from_mailer(headers):
+        return Reading(kind=Kind.AUTO_REPLY, structure=parts, refers_to=answers(headers))
+    plain = bounce.read(octets, parts)
+    if plain is not None:
+        return Reading(
+            kind=Kind.BOUNCE,
+            structure=parts,
+            reports=plain.reports,
+            refers_to=plain.original_message_id or answers(headers),
+        )
+    found = Kind.AUTO_REPLY if strong or is_auto_reply(headers) else Kind.LETTER
+    return Reading(kind=found, structure=parts, refers_to=answers(headers))
+
+
+def is_message(headers: Headers) -> bool:
+    """True when there is a header that mail has: one known field and no NUL among the names."""
+    return any(item.name in _KNOWN for item in headers.fields)
+
+
+def _receipt_first(structure: Structure) -> bool:
+    if structure.root.params.get("report-type", "").lower() == "delivery-status":
+        return False
+    for part in structure.parts:
+        if part.content_type in dsn.STATUS_TYPES:
+            return False
+        if part.content_type in mdn.NOTIFICATION_TYPES:
+            return True
+    return False
+
+
+def _dsn(octets: Buffer, parts: Structure, reports: list[dsn.Report]) -> Reading:
+    headers = parts.headers
+    if not any(r.recipient for r in reports):
+        # An empty or spoilt machine part: the words beside it may still tell whom it is about.
+        plain = bounce.read(octets, parts)
+        if plain is not None and plain.reports:
+            reports = list(plain.reports)
+    told = next((r.original_message_id for r in reports if r.original_message_id), None)
+    original = told or dsn.returned_id(octets, parts) or bounce.quoted_id(octets, parts) or answers(headers)
+    return Reading(
+        kind=Kind.DSN,
+        structure=parts,
+        reports=tuple(dsn.with_original(reports, original)),
+        refers_to=original,
+    )
+
+
+def answers(headers: Headers) -> str | None:
+    """The message that a letter answers: In-Reply-To, else the last of References (RFC 5322 §3.6.4)."""
+    told = message_ids(headers.raw("in-reply-to"))
+    if told:
+        return told[0]
+    thread = message_ids(headers.raw("references"))
+    return thread[-1] if thread else None
+
+
+_AWAY = re.compile(
+    r"out[- ]of[- ](?:the[- ])?office|^\s*(?:auto(?:matic(?:ally)?|mated)?[- ]?(?:re(?:ply|sponse|sponder)|generated reply|message)?\s*:)"
+    r"|auto(?:matic|mated)?[- ]?(?:reply|response|responder|answer)|autorepl|autorespon|vacation (?:reply|message|notice|response)"
+    r"|^\s*(?:re: )?(?:on )?vacation\b|away from (?:my |the )?(?:office|mail|e-mail|desk)|^away (?:from|until)|i am (?:away|out of|on (?:leave|vacation|holiday))"
+    r"|abwesen|automatische antwort|nicht im büro|réponse automatique|reponse automatique|absence du bureau|absent du bureau|message d'absence"
+    r"|respuesta automática|respuesta automatica|fuera de (?:la )?oficina|resposta automática|resposta automatica|fora do escritório|ausência"
+    r"|risposta automatica|fuori (?:sede|ufficio)|automatisch antwoord|afwezig|autosvar|fraværsmelding|automaattinen vastaus|poissa"
+    r"|odpowiedź automatyczna|autoodpowied|automatická odpověď|automatikus válasz|otomatik yanıt|ofis dışında|автоответ|автоматический ответ"
+    r"|自動応答|自動返信|不在|自动(?:回复|答复)|自動回覆|자동 (?:응답|회신)|부재중"
+    r"|رد تلقائي|الرد (?:ال)?(?:تلقائي|آلي|الآلي)|رد آلي|خارج المكتب|خارج العمل|في إجازة",
+    re.IGNORECASE,
+)
+_AUTO_FIELDS = (
+    "x-autoreply", "x-auto-reply", "x-autorespond", "x-auto-respond", "x-autoresponder", "x-autoresponse",
+    "x-autoreply-from", "x-auto-reply-from", "x-mail-autoreply", "x-vacation", "x-autogenerated",
+    "x-fc-machinegenerated", "autoresponder", "x-mailer-autoreply", "x-amazon-auto-reply", "x-ooo",
+)  # fmt: skip
+_AUTO_MAILERS = re.compile(r"vacation|autorespond|autoreply|auto-reply|out of office", re.IGNORECASE)
+
+
+def says_automatic(headers: Headers) -> bool:
+    """True when a field says that this is an automatic answer (RFC 3834 §5 and older habits)."""
+    told = auto_submitted(headers)
+    if told in ("auto-replied", "auto-notified") or told.startswith("vacation"):
+        return True
+    for name in _AUTO_FIELDS:
+        value = headers.raw(name)
+        if value is not None and value.strip().lower() not in (b"no", b"false", b"0"):
+            return True
+    if headers.plain("precedence").lower() in ("auto_reply", "auto-reply", "autoreply"):
+        return True
+    if headers.plain("x-precedence").lower() in ("auto_reply", "auto-reply"):
+        return True
+    if headers.plain("x-post-messageclass").startswith("9"):
+        return True
+    return _AUTO_MAILERS.search(headers.plain("x-mailer")[:200]) is not None
+
+
+def auto_submitted(headers: Headers) -> str:
+    """The keyword of Auto-Submitted in lower case, empty for ``no`` or no field (RFC 3834 §5.1)."""
+    told = headers.plain("auto-submitted").split(";", 1)[0].split("(", 1)[0].strip().lower()
+    return "" if told == "no" else told
+
+
+def is_automatic(headers: Headers) -> bool:
+    """True for what nobody should answer automatically: automatic mail, lists, bulk, null senders."""
+    return (
+        bool(auto_submitted(headers))
+        or says_automatic(headers)
+        or any(name in headers for name in ("list-id", "list-unsubscribe", "list-post", "mailing-list"))
+        or headers.plain("precedence").lower() in ("bulk", "junk", "list")
+        or bounce.null_sender(headers)
+        or bounce.from_mailer(headers)
+    )
+
+
+def is_auto_reply(headers: Headers) -> bool:
+    """True when no single field says so but the marks together do."""
+    if any(name in headers for name in ("list-id", "list-unsubscribe", "list-post")):
+        return False
+    subject = headers.text("subject") or ""
+    away = _AWAY.search(subject[:300]) is not None
+    marks = (
+        bool(auto_submitted(headers)),
+        headers.plain("precedence").lower() in ("bulk", "junk", "list"),
+        bounce.null_sender(headers),
+        "x-auto-response-suppress" in headers,
+    )
+    if away:
+        # A person may answer a notice: then the subject begins with Re: and no mark is there.
+        return any(marks) or re.match(r"\s*(?:re|aw|sv|fwd?)\s*:", subject, re.IGNORECASE) is None
+    answering = "in-reply-to" in headers or "references" in headers
+    return answering and sum(marks) >= 2

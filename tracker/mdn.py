@@ -1,0 +1,145 @@
+"""Message disposition notifications, the read receipts (RFC 8098; older forms RFC 2298, RFC 3798).
+
+``read`` gives what the machine part says, or what a receipt wrapped in ``winmail.dat`` says, or None.
+Only ``displayed`` counts as read; ``processed`` means a rule acted without showing, ``deleted`` may be
+unread, ``automatic-action`` means that no person decided. Exchange leaves Original-Message-ID out:
+then In-Reply-To, References or the returned header tells which message it was. Never raises.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tracker import dsn, tnef
+from tracker.header import Buffer, Headers, decode_words, message_id, message_ids, scan
+from tracker.mime import TNEF_TYPES, Part, Structure, decoded, walk
+
+NOTIFICATION_TYPES = ("message/disposition-notification", "message/global-disposition-notification")
+MAX_PART = 1 << 20  # octets of one machine part
+MAX_TNEF = 1 << 20  # octets of a winmail.dat that is looked into
+
+TYPES = frozenset({"displayed", "deleted", "dispatched", "processed", "denied", "failed"})
+
+_DISPOSITION = re.compile(
+    r"\s*(?:(?P<mode>[A-Za-z-]+)\s*(?:/\s*(?P<sending>[A-Za-z-]+))?\s*;)?\s*(?P<type>[A-Za-z-]+)"
+    r"\s*(?:/\s*(?P<modifiers>[^;\r\n]*))?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disposition:
+    """What became of a message at one recipient's, as that recipient's program tells it."""
+
+    final_recipient: str | None = None
+    original_recipient: str | None = None
+    original_message_id: str | None = None
+    mode: str | None = None  # manual-action or automatic-action
+    sending_mode: str | None = None  # mdn-sent-manually or mdn-sent-automatically
+    type: str | None = None  # displayed, deleted, dispatched, processed, denied, failed
+    modifiers: tuple[str, ...] = ()  # e.g. "error"
+    reporting_ua: str | None = None
+    gateway: str | None = None
+    errors: tuple[str, ...] = ()  # texts of Error, Failure and Warning fields
+    in_reply_to: str | None = None
+    wrapped: bool = False  # read from TNEF, where there is no machine part
+
+    @property
+    def is_read(self) -> bool:
+        """True when the program says that the message was shown (RFC 8098 §3.2.6.2)."""
+        return self.type == "displayed" and "error" not in self.modifiers
+
+
+def read(octets: Buffer, structure: Structure | None = None) -> Disposition | None:
+    """The disposition that a message reports, or None if it is no receipt."""
+    parts = walk(octets) if structure is None else structure
+    part = parts.first(*NOTIFICATION_TYPES)
+    if part is not None:
+        return _from_part(octets, parts, part)
+    return _from_tnef(octets, parts)
+
+
+def _from_part(octets: Buffer, structure: Structure, part: Part) -> Disposition:
+    content = decoded(octets, part)[:MAX_PART].lstrip(b"\r\n\t ")
+    if b"\n" not in content:
+        content = content.replace(b"\r", b"\n")
+    # Some programs part the fields by blank lines; every field counts.
+    fields = scan(re.sub(rb"\n(?:[ \t\r]*\n)+", b"\n", content))
+    found = _DISPOSITION.match(fields.plain("disposition")[:500])
+    top = structure.headers
+    answers = message_ids(top.raw("in-reply-to"))
+    return Disposition(
+        final_recipient=dsn.recipient(fields.plain("final-recipient")),
+        original_recipient=dsn.recipient(fields.plain("original-recipient"), decode_xtext=True),
+        original_message_id=message_id(fields.raw("original-message-id")) or original(octets, structure),
+        mode=_word(found, "mode"),
+        sending_mode=_word(found, "sending"),
+        type=_word(found, "type"),
+        modifiers=_modifiers(found),
+        reporting_ua=fields.text("reporting-ua"),
+        gateway=fields.text("mdn-gateway"),
+        errors=tuple(decode_words(v) for n in ("error", "failure", "warning") for v in fields.all(n)[:20]),
+        in_reply_to=answers[0] if answers else None,
+    )
+
+
+def _word(found: re.Match[str] | None, group: str) -> str | None:
+    word = found[group] if found else None
+    return word.lower() if word else None
+
+
+def _modifiers(found: re.Match[str] | None) -> tuple[str, ...]:
+    text = found["modifiers"] if found else None
+    return tuple(w.strip().lower() for w in text.split(",") if w.strip())[:20] if text else ()
+
+
+def original(octets: Buffer, structure: Structure) -> str | None:
+    """The message a receipt is about where its machine part does not say (Exchange)."""
+    top = structure.headers
+    answers = message_ids(top.raw("in-reply-to"))
+    if answers:
+        return answers[0]
+    named = message_id(top.raw("original-message-id")) or message_id(top.raw("x-original-message-id"))
+    if named:
+        return named
+    back = dsn.returned_id(octets, structure)
+    if back:
+        return back
+    thread = message_ids(top.raw("references"))
+    return thread[-1] if thread else None
+
+
+def wrapped(octets: Buffer, structure: Structure) -> tnef.Tnef | None:
+    """The first ``winmail.dat`` of a message, read, if it is small enough to be a report."""
+    for part in structure.leaves():
+        name = (part.filename or "").lower()
+        if part.within >= 0 or not (part.content_type in TNEF_TYPES or name == "winmail.dat"):
+            continue
+        if part.end - part.start <= 2 * MAX_TNEF:
+            return tnef.read(decoded(octets, part)[:MAX_TNEF])
+    return None
+
+
+def _from_tnef(octets: Buffer, structure: Structure) -> Disposition | None:
+    found = wrapped(octets, structure)
+    if found is None or not (found.is_read_receipt or found.is_not_read):
+        return None
+    top: Headers = structure.headers
+    reader = top.addresses("from")
+    texts = found.texts
+    told = next(
+        (
+            i
+            for key in (tnef.ORIGINAL_MESSAGE_ID, tnef.IN_REPLY_TO_ID, tnef.INTERNET_REFERENCES)
+            if (i := (message_ids(texts.get(key, "").encode()) or (None,))[-1])
+        ),
+        None,
+    )
+    return Disposition(
+        final_recipient=reader[0].spec if reader else None,
+        original_message_id=original(octets, structure) or told,
+        mode="manual-action",
+        type="displayed" if found.is_read_receipt else "deleted",
+        in_reply_to=(message_ids(top.raw("in-reply-to")) or (None,))[0],
+        wrapped=True,
+    )
