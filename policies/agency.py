@@ -27,6 +27,14 @@ class Mode(StrEnum):
     OFF = "off"  # as if it were not in the directory, save that its mail may pass
 
 
+class Forwards(StrEnum):
+    """When the agency's own server vouches for a letter whose sender is not of the agency (DESIGN §11)."""
+
+    AUTHENTICATED = "authenticated"  # when its Authentication-Results say so, see ``authserv_ids``
+    ALL = "all"
+    NONE = "none"
+
+
 class TlsMode(StrEnum):
     NONE = "none"
     OPPORTUNISTIC = "opportunistic"  # STARTTLS when offered
@@ -112,6 +120,7 @@ class Agency:
     dkim: tuple[DkimKey, ...] = ()
     receipts: tuple[tuple[str, bool], ...] = ()  # event -> due or not, where it differs from the settings
     authserv_ids: tuple[str, ...] = ()  # whose Authentication-Results are believed
+    forwards: Forwards = Forwards.AUTHENTICATED
     file: str = ""
     line: int = 0
 

@@ -17,7 +17,18 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from policies.agency import Agency, Credential, DkimKey, Mode, Network, NextHop, SignIn, TlsMode, hash_costs
+from policies.agency import (
+    Agency,
+    Credential,
+    DkimKey,
+    Forwards,
+    Mode,
+    Network,
+    NextHop,
+    SignIn,
+    TlsMode,
+    hash_costs,
+)
 from tracker.model import Address, AddressError
 
 _CODE = re.compile(r"[A-Z][A-Z0-9-]{0,15}")
@@ -268,6 +279,8 @@ class AgencyEntry(Entry):
     receipts: ReceiptsEntry = ReceiptsEntry()
     authserv_ids: Annotated[list[Host], BeforeValidator(_one_or_more)] = Field(default_factory=list)
     """Authentication-Results under these names, from its own server, are believed (RFC 8601)."""
+    forwards: Forwards = Forwards.AUTHENTICATED
+    """Letters from other senders that its server may forward: `authenticated`, `all` or `none`."""
 
     @model_validator(mode="after")
     def _own(self) -> AgencyEntry:
@@ -309,6 +322,7 @@ class AgencyEntry(Entry):
             ),
             receipts=receipts,
             authserv_ids=tuple(self.authserv_ids),
+            forwards=self.forwards,
             file=place[0],
             line=place[1],
         )

@@ -1,0 +1,461 @@
+"""The facts of one mail transaction, computed once, stored with their version, decided upon by rules.
+
+Everything that a rule may ask stands here as a value: who handed the letter in, who claims to have
+written it, what each recipient is to us. Rules look at nothing else, so that replaying a policy over
+stored facts gives what it would have given then. Nothing here raises on any message: what is odd
+or ambiguous is a fact of its own (RFC 5322 §3.6.2, RFC 3834, RFC 8601).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from policies.agency import Agency, Forwards, Mode
+from policies.author import Author, AuthorKind, believed, vouched
+from policies.directory import Directory
+from tracker.header import Headers
+from tracker.model import Address, Connection, Door, Envelope, Recipient
+
+FACTS_VERSION = 1
+
+
+class SenderKind(StrEnum):
+    """The envelope sender, seen from the agency that hands the letter in."""
+
+    NULL = "null"
+    RETURN = "return"  # one of the gateway's own return addresses: a mailbox that redirects
+    GATEWAY = "gateway"  # the gateway's domain, but no address that it made
+    OWN = "own"
+    AGENCY = "agency"  # another agency's
+    OUTSIDE = "outside"
+
+
+class Place(StrEnum):
+    """What a recipient is to the gateway."""
+
+    AGENCY = "agency"
+    OUTSIDE = "outside"
+    RETURN = "return"  # a genuine return address of the gateway
+    POSTMASTER = "postmaster"  # of the gateway's domain
+    GATEWAY = "gateway"  # the gateway's domain, but nobody there
+
+
+class Automatic(StrEnum):
+    """Why a message is taken for one that no person wrote."""
+
+    NULL_SENDER = "null-sender"
+    REPORT = "report"  # multipart/report: DSN, MDN
+    AUTO_REPLIED = "auto-replied"  # RFC 3834 §5
+    AUTO_GENERATED = "auto-generated"
+    LIST = "list"  # RFC 2919, 2369
+    BULK = "bulk"  # Precedence
+
+
+class Crypto(StrEnum):
+    NONE = "none"
+    SMIME = "smime"  # encrypted: policy cannot see into it
+    PGP = "pgp"
+    SIGNED = "signed"  # S/MIME or PGP signature, content in clear
+
+
+class Pending(StrEnum):
+    """Groups of facts that are not known before the header is."""
+
+    HEADER = "header"
+    SUBMITTER = "submitter"  # which of the agencies of a shared network
+    VOUCHED = "vouched"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachmentFact:
+    """One attachment; ``detected`` is the type by content."""
+
+    name: str
+    declared: str
+    detected: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipientFacts:
+    """One recipient. ``redirect`` is where the postmaster's mail goes."""
+
+    recipient: Recipient
+    place: Place
+    agency: str | None = None
+    mode: Mode = Mode.OFF
+    connected: bool = False  # its agency has a next hop
+    redirect: Address | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """The facts of one transaction. ``pending`` is empty once the header is here."""
+
+    door: Door
+    peer: str
+    account: str | None = None
+    submitters: tuple[str, ...] = ()  # agencies that the peer may be; several on a shared network
+    submitter: str | None = None  # the one that sender and author make it
+    submitter_mode: Mode = Mode.OFF
+    outbound: bool = False  # the submitter has a way to the outside
+    sender: str = ""
+    sender_kind: SenderKind = SenderKind.NULL
+    sender_agency: str | None = None
+    author: str = ""
+    author_name: str = ""
+    author_kind: AuthorKind = AuthorKind.MISSING
+    author_agency: str | None = None
+    author_is_account: bool = False
+    vouched: bool = False  # the submitter's own server vouches for a sender that is not its own
+    recipients: tuple[RecipientFacts, ...] = ()
+    size: int = 0
+    message_id: str | None = None
+    references: tuple[str, ...] = ()
+    subject: str = ""
+    subject_number: str | None = None  # what looks like a letter number in the subject
+    automatic: frozenset[Automatic] = frozenset()
+    content_type: str = "text/plain"
+    crypto: Crypto = Crypto.NONE
+    header_faults: tuple[str, ...] = ()
+    hops: int = 0  # Received fields
+    looped: bool = False  # has been through this gateway before
+    authentication: tuple[str, ...] = ()  # method=result that is believed, such as dmarc=pass
+    attachments: tuple[AttachmentFact, ...] = ()
+    pending: frozenset[Pending] = frozenset()  # what hangs on the header while there is none
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the record; what is at its default is left out."""
+        out: dict[str, Any] = {"v": FACTS_VERSION, "door": self.door.value, "peer": self.peer}
+        for name in _PLAIN:
+            value = getattr(self, name)
+            if value:
+                out[name] = value
+        for name in _TUPLES:
+            value = getattr(self, name)
+            if value:
+                out[name] = list(value)
+        out["submitter_mode"] = self.submitter_mode.value
+        out["sender_kind"] = self.sender_kind.value
+        out["author_kind"] = self.author_kind.value
+        if self.crypto is not Crypto.NONE:
+            out["crypto"] = self.crypto.value
+        if self.automatic:
+            out["automatic"] = sorted(self.automatic)
+        out["recipients"] = [_recipient_json(r) for r in self.recipients]
+        if self.attachments:
+            out["attachments"] = [
+                {
+                    "name": a.name,
+                    "declared": a.declared,
+                    "detected": a.detected,
+                    "size": a.size,
+                    "sha256": a.sha256,
+                }
+                for a in self.attachments
+            ]
+        return out
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Facts:
+        """The reverse of :meth:`to_json`; raises ValueError for another version or a broken record."""
+        if data.get("v") != FACTS_VERSION:
+            raise ValueError(f"facts of version {data.get('v')!r}, this is version {FACTS_VERSION}")
+        try:
+            rest: dict[str, Any] = {name: data[name] for name in _PLAIN if name in data}
+            rest |= {name: tuple(data[name]) for name in _TUPLES if name in data}
+            return cls(
+                door=Door(data["door"]),
+                peer=data["peer"],
+                submitter_mode=Mode(data["submitter_mode"]),
+                sender_kind=SenderKind(data["sender_kind"]),
+                author_kind=AuthorKind(data["author_kind"]),
+                crypto=Crypto(data.get("crypto", "none")),
+                automatic=frozenset(Automatic(a) for a in data.get("automatic", ())),
+                recipients=tuple(_recipient_of(r) for r in data["recipients"]),
+                attachments=tuple(AttachmentFact(**a) for a in data.get("attachments", ())),
+                **rest,
+            )
+        except (KeyError, TypeError, AttributeError) as e:
+            raise ValueError(f"a broken record of facts: {e!r}") from None
+
+
+_PLAIN = (
+    "account",
+    "submitter",
+    "outbound",
+    "sender",
+    "sender_agency",
+    "author",
+    "author_name",
+    "author_agency",
+    "author_is_account",
+    "vouched",
+    "size",
+    "message_id",
+    "subject",
+    "subject_number",
+    "content_type",
+    "hops",
+    "looped",
+)
+_TUPLES = ("submitters", "references", "header_faults", "authentication")
+
+
+def _recipient_json(r: RecipientFacts) -> dict[str, Any]:
+    out: dict[str, Any] = {"to": str(r.recipient.address), "place": r.place.value}
+    if r.agency is not None:
+        out["agency"] = r.agency
+        out["mode"] = r.mode.value
+        out["connected"] = r.connected
+    if r.redirect is not None:
+        out["redirect"] = str(r.redirect)
+    if r.recipient.notify is not None:
+        out["notify"] = r.recipient.notify
+    if r.recipient.orcpt is not None:
+        out["orcpt"] = r.recipient.orcpt
+    return out
+
+
+def _recipient_of(data: dict[str, Any]) -> RecipientFacts:
+    return RecipientFacts(
+        recipient=Recipient(
+            address=Address.parse(data["to"]), notify=data.get("notify"), orcpt=data.get("orcpt")
+        ),
+        place=Place(data["place"]),
+        agency=data.get("agency"),
+        mode=Mode(data.get("mode", "off")),
+        connected=data.get("connected", False),
+        redirect=Address.parse(data["redirect"]) if "redirect" in data else None,
+    )
+
+
+def _nobody(address: Address) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the gateway knows beside the letter: the directory in force and its own addresses."""
+
+    directory: Directory
+    domain: str  # the gateway's own, lower case
+    is_return: Callable[[Address], bool] = _nobody  # a genuine return address
+    postmaster: Address | None = None
+
+    def place(self, recipient: Recipient) -> RecipientFacts:
+        """What a recipient is to us."""
+        host = recipient.address.host
+        if host == self.domain:
+            if self.is_return(recipient.address):
+                return RecipientFacts(recipient=recipient, place=Place.RETURN)
+            if self.postmaster is not None and recipient.address.local.lower() == "postmaster":
+                home = self.directory.by_domain(self.postmaster.host)
+                return replace(_in_agency(recipient, home), place=Place.POSTMASTER, redirect=self.postmaster)
+            return RecipientFacts(recipient=recipient, place=Place.GATEWAY)
+        agency = self.directory.by_domain(host)
+        if agency is None:
+            return RecipientFacts(recipient=recipient, place=Place.OUTSIDE)
+        return _in_agency(recipient, agency)
+
+
+def _in_agency(recipient: Recipient, agency: Agency | None) -> RecipientFacts:
+    if agency is None:
+        return RecipientFacts(recipient=recipient, place=Place.OUTSIDE)
+    return RecipientFacts(
+        recipient=recipient,
+        place=Place.AGENCY,
+        agency=agency.code,
+        mode=agency.mode,
+        connected=agency.next_hop is not None,
+    )
+
+
+def candidates(conn: Connection, directory: Directory) -> tuple[Agency, ...]:
+    """The agencies that the peer of a connection may be: the proven one, else those of its network."""
+    if conn.agency is not None:
+        agency = directory.agency(conn.agency)
+        return (agency,) if agency is not None else ()
+    return directory.by_network(conn.peer) if conn.door is Door.RELAY else ()
+
+
+def of_envelope(
+    conn: Connection, sender: Address, recipients: Sequence[Recipient], around: Surroundings
+) -> Facts:
+    """The facts known at RCPT time, before there is a header."""
+    return _compute(conn, sender, recipients, around, None, 0, False, ())
+
+
+def compute(
+    headers: Headers,
+    size: int,
+    envelope: Envelope,
+    conn: Connection,
+    around: Surroundings,
+    *,
+    looped: bool = False,
+    attachments: Sequence[AttachmentFact] = (),
+) -> Facts:
+    """The facts of a letter whose header was scanned. ``size`` in octets; ``looped``: our own
+    Wasl-Instance stands in it (the caller checks its MAC)."""
+    return _compute(conn, envelope.sender, envelope.recipients, around, headers, size, looped, attachments)
+
+
+def _compute(
+    conn: Connection,
+    sender: Address,
+    recipients: Sequence[Recipient],
+    around: Surroundings,
+    headers: Headers | None,
+    size: int,
+    looped: bool,
+    attachments: Sequence[AttachmentFact],
+) -> Facts:
+    directory = around.directory
+    possible = candidates(conn, directory)
+    owner = None if sender.is_null else directory.by_domain(sender.host)
+    author = Author(headers, directory) if headers is not None else None
+    agency = _submitter(possible, owner, author)
+    code = agency.code if agency is not None else None
+    sender_kind = _sender_kind(sender, owner, code, around)
+    fields: dict[str, Any] = {}
+    if headers is not None and author is not None:
+        fields = _header_facts(headers, author, conn, code, sender_kind)
+    results = believed(headers, agency) if headers is not None and agency is not None else ()
+    pending: set[Pending] = set()
+    if headers is None:
+        pending.add(Pending.HEADER)
+        if len(possible) > 1 and owner not in possible:
+            pending |= {Pending.SUBMITTER, Pending.VOUCHED}
+        elif agency is not None and agency.forwards is Forwards.AUTHENTICATED and agency.authserv_ids:
+            pending.add(Pending.VOUCHED)
+    return Facts(
+        door=conn.door,
+        peer=conn.peer,
+        account=conn.account,
+        submitters=tuple(a.code for a in possible),
+        submitter=code,
+        submitter_mode=agency.mode if agency is not None else Mode.OFF,
+        outbound=agency is not None and agency.outbound is not None,
+        sender=str(sender),
+        sender_kind=sender_kind,
+        sender_agency=owner.code if owner is not None else None,
+        vouched=vouched(agency, results, sender, author),
+        recipients=tuple([around.place(r) for r in recipients]),
+        size=size,
+        looped=looped,
+        authentication=tuple(f"{method}=pass" for method, _ in results),
+        attachments=tuple(attachments),
+        pending=frozenset(pending),
+        **fields,
+    )
+
+
+def _submitter(possible: tuple[Agency, ...], owner: Agency | None, author: Author | None) -> Agency | None:
+    """Which of the agencies that share a network hands this in: the sender's, else the author's."""
+    if len(possible) < 2:
+        return possible[0] if possible else None
+    if owner is not None and owner in possible:
+        return owner
+    if author is not None and author.agency is not None and author.agency in possible:
+        return author.agency
+    return possible[0]
+
+
+def _sender_kind(sender: Address, owner: Agency | None, code: str | None, around: Surroundings) -> SenderKind:
+    if sender.is_null:
+        return SenderKind.NULL
+    if sender.host == around.domain:
+        return SenderKind.RETURN if around.is_return(sender) else SenderKind.GATEWAY
+    if owner is None:
+        return SenderKind.OUTSIDE
+    return SenderKind.OWN if owner.code == code else SenderKind.AGENCY
+
+
+_NUMBER = re.compile(
+    r"\[([A-Za-z0-9][A-Za-z0-9/_.\-]{2,58}[0-9])\]|رقم[ :]+([A-Za-z0-9][A-Za-z0-9/_.\-]{2,58}[0-9])"
+)
+_TRUE_AUTO = re.compile(rb"\s*auto-(replied|generated|notified)", re.IGNORECASE)
+_LIST_FIELDS = (b"list-id", b"list-unsubscribe", b"list-post", b"mailing-list")
+_UNREADABLE = frozenset({"header too large", "too many fields", "no header", "NUL", "bare CR"})
+
+
+def _header_facts(
+    headers: Headers, author: Author, conn: Connection, code: str | None, sender_kind: SenderKind
+) -> dict[str, Any]:
+    names = headers._by_name()
+    subject = (headers.text("subject") or "")[:1000] if b"subject" in names else ""
+    number = _NUMBER.search(subject) if "[" in subject or "رقم" in subject else None
+    content_type = _content_type(headers)
+    automatic: set[Automatic] = set()
+    if sender_kind is SenderKind.NULL:
+        automatic.add(Automatic.NULL_SENDER)
+    if content_type == "multipart/report":
+        automatic.add(Automatic.REPORT)
+    if b"auto-submitted" in names:
+        found = _TRUE_AUTO.match(headers.raw("auto-submitted") or b"")
+        if found is not None:
+            replied = found[1].lower() == b"replied"
+            automatic.add(Automatic.AUTO_REPLIED if replied else Automatic.AUTO_GENERATED)
+    if b"x-autoreply" in names or b"x-autorespond" in names:
+        automatic.add(Automatic.AUTO_REPLIED)
+    if any(name in names for name in _LIST_FIELDS):
+        automatic.add(Automatic.LIST)
+    if b"precedence" in names:
+        value = (headers.raw("precedence") or b"").strip().lower()
+        if value in (b"bulk", b"junk", b"list", b"auto_reply"):
+            automatic.add(Automatic.AUTO_REPLIED if value == b"auto_reply" else Automatic.BULK)
+    kind = author.kind
+    if kind is None:
+        if author.agency is None:
+            kind = AuthorKind.OUTSIDE
+        else:
+            kind = AuthorKind.OWN if author.agency.code == code else AuthorKind.AGENCY
+    return {
+        "author": author.text,
+        "author_name": author.name,
+        "author_kind": kind,
+        "author_agency": author.agency.code if author.agency is not None else None,
+        "author_is_account": bool(
+            conn.account and author.address is not None and author.address.key == conn.account.casefold()
+        ),
+        "message_id": headers.message_id,
+        "references": headers.references[-50:] if b"references" in names or b"in-reply-to" in names else (),
+        "subject": subject,
+        "subject_number": number[1] if number is not None else None,
+        "automatic": frozenset(automatic),
+        "content_type": content_type,
+        "crypto": _crypto(headers, content_type),
+        "header_faults": tuple(headers.faults),
+        "hops": len(names.get(b"received", ())),
+    }
+
+
+_TYPE = re.compile(rb"\s*([a-z0-9!#$&^_.+-]{1,80}/[a-z0-9!#$&^_.+-]{1,80})", re.IGNORECASE)
+
+
+def _content_type(headers: Headers) -> str:
+    match = _TYPE.match(headers.raw("content-type") or b"")
+    return match[1].decode("ascii").lower() if match is not None else "text/plain"
+
+
+def _crypto(headers: Headers, content_type: str) -> Crypto:
+    """What the top of the message says (RFC 8551 §3, RFC 3156)."""
+    if content_type == "multipart/encrypted":
+        return Crypto.PGP
+    if content_type == "multipart/signed":
+        return Crypto.SIGNED
+    if content_type in ("application/pkcs7-mime", "application/x-pkcs7-mime"):
+        value = (headers.raw("content-type") or b"").lower()
+        return Crypto.SIGNED if b"signed-data" in value else Crypto.SMIME
+    return Crypto.NONE
+
+
+def unreadable(facts: Facts) -> bool:
+    """True when the header cannot be relied upon."""
+    return any(fault in _UNREADABLE for fault in facts.header_faults)
