@@ -384,13 +384,12 @@ def mailboxes(value: bytes, hint: str | None = None) -> list[Mailbox]:
         shown = "".join(name)
         if spec is None:
             bare = _SPACE.sub(" ", shown).strip()
-            if "@" in bare and " " in bare:  # stray words beside a bare address
-                words = bare.split(" ")
-                at = next(w for w in words if "@" in w)
-                if bare.count("@") == 1 and at != "@":
-                    spec, bare = at, ""
-                else:
-                    spec = bare.replace(" ", "")
+            words = [w for w in bare.split(" ") if "@" in w.strip("@")] if " " in bare else []
+            if words:  # stray words beside bare addresses, or commas forgotten between them
+                found.extend(Mailbox("", _UNSAFE.sub("\ufffd", w)) for w in words[:-1])
+                spec = words[-1]
+            elif "@" in bare:
+                spec = bare.replace(" ", "")
             else:
                 spec = bare
             shown = comment
@@ -411,6 +410,8 @@ def mailboxes(value: bytes, hint: str | None = None) -> list[Mailbox]:
             close = text.find(">", pos)
             inner = text[pos:] if close < 0 else text[pos:close]
             pos = size if close < 0 else close + 1
+            if "(" in inner and '"' not in inner:
+                inner = _without_comments(inner)
             if inner.startswith("@") and ":" in inner:  # RFC 5322 §4.4: a route, left out
                 inner = inner[inner.index(":") + 1 :]
             if "<" in inner:
@@ -431,6 +432,15 @@ def mailboxes(value: bytes, hint: str | None = None) -> list[Mailbox]:
             at_seen = at_seen or "@" in got
     done()
     return found
+
+
+def _without_comments(text: str) -> str:
+    out = []
+    pos = 0
+    while (begin := text.find("(", pos)) >= 0:
+        out.append(text[pos:begin])
+        pos, _ = _comment(text, begin + 1)
+    return "".join((*out, text[pos:]))
 
 
 def _comment(text: str, pos: int) -> tuple[int, str]:

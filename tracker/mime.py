@@ -28,9 +28,22 @@ from tracker.header import (
 )
 
 __all__ = [
-    "Buffer", "Digests", "Headers", "Limits", "Part", "PartDigest", "Structure", "decoded", "digests",
-    "own_digest", "scan", "text_of", "walk",
-]  # fmt: skip
+    "Buffer",
+    "Digests",
+    "Headers",
+    "Limits",
+    "Part",
+    "PartDigest",
+    "Structure",
+    "attachments",
+    "decoded",
+    "digests",
+    "file_name",
+    "own_digest",
+    "scan",
+    "text_of",
+    "walk",
+]
 
 REPORT_TYPES = frozenset(
     {
@@ -145,7 +158,7 @@ class _Walk:
             self.out.parts.append(part)
             if part.content_type.startswith("multipart/"):
                 kids = self._split(part)
-            elif part.content_type in MESSAGE_TYPES and part.encoding in _PLAIN and depth:
+            elif part.content_type in MESSAGE_TYPES and part.encoding in _PLAIN:
                 kids = [(part.start, part.end)]
             else:
                 continue
@@ -250,6 +263,46 @@ class _Walk:
 
 
 _PLAIN = frozenset({"", "7bit", "8bit", "binary"})
+
+
+_SEPARATORS = re.compile(r"[/\\]+")
+
+
+def file_name(name: str | None) -> str | None:
+    """The last component of a declared file name, whatever system wrote it; None if nothing is left.
+
+    Control and bidi characters stay where they are: whoever shows the name makes them visible.
+    """
+    if not name:
+        return None
+    pieces = [p.strip() for p in _SEPARATORS.split(name[:1000])]
+    kept = [p for p in pieces if p.strip(". ")]
+    return kept[-1][:255] if kept else None
+
+
+def attachments(structure: Structure, *, report: bool = False) -> list[Part]:
+    """What a user would call the attachments of a message.
+
+    Parts with a file name or the disposition ``attachment``, and leaves that are no text. An enclosed
+    message is one attachment and what lies in it is not listed apart. Not among them: machine-readable
+    report parts, and with ``report`` the message or header that a report gives back.
+    """
+    out = []
+    for part in structure.parts:
+        kind = part.content_type
+        if part.within >= 0 or part.container or kind.startswith("multipart/") or kind in REPORT_TYPES:
+            continue
+        returned = kind in MESSAGE_TYPES or kind in HEADER_TYPES
+        if returned and (report or _in_report(structure, part)):
+            continue
+        named = part.disposition == "attachment" or part.filename is not None
+        if named or not kind.startswith("text/"):
+            out.append(part)
+    return out
+
+
+def _in_report(structure: Structure, part: Part) -> bool:
+    return part.parent >= 0 and structure.parts[part.parent].content_type == "multipart/report"
 
 
 def decoded(octets: Buffer | memoryview, part: Part) -> bytes:
