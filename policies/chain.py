@@ -1,14 +1,14 @@
 """The chain of rules: each recipient is led past them in order of priority until one decides.
 
-``decide`` gives the decision on a whole transaction, ``refusal`` the answer to one RCPT before there
-is a header. Both are pure: same facts, same policy, same outcome, whatever the order of files.
+``Policy.decide`` gives the decision on a whole transaction, ``Policy.recipient`` the answer to one RCPT
+before there is a header. Both are pure: same facts, same policy, same outcome, whatever the order of files.
 What no rule decides is held, never passed silently.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policies.agency import Mode
 from policies.facts import FACTS_VERSION, Facts, RecipientFacts
@@ -29,33 +29,36 @@ class Policy:
     def rule(self, rule_id: str) -> Rule | None:
         return next((r for r in self.rules if r.id == rule_id), None)
 
+    def decide(self, facts: Facts) -> Decision:
+        """The decision on a transaction; raises ValueError while anything is pending in ``facts``."""
+        if facts.pending:
+            raise ValueError("facts without a header decide nothing; ask recipient()")
+        return Decision(
+            verdicts=tuple([_verdict(facts, r, self) for r in facts.recipients]),
+            policy_version=self.version,
+            facts_version=FACTS_VERSION,
+        )
 
-def decide(facts: Facts, policy: Policy) -> Decision:
-    """The decision on a transaction; ``facts`` must be complete (nothing pending)."""
-    if facts.pending:
-        raise ValueError("facts without a header decide nothing; ask refusal()")
-    return Decision(
-        verdicts=tuple([_verdict(facts, r, policy) for r in facts.recipients]),
-        policy_version=policy.version,
-        facts_version=FACTS_VERSION,
-    )
+    def recipient(self, facts: Facts, before: int = 0) -> Verdict:
+        """What is certain of the first recipient at RCPT time: a refusal, or a verdict that refuses nothing.
 
-
-def refusal(facts: Facts, recipient: RecipientFacts, policy: Policy) -> tuple[Reply, str] | None:
-    """The refusal that is already certain at RCPT time, with the id of its rule; else None.
-
-    A rule that hangs on the header and could only refuse does not stand in the way: the recipient
-    is refused by it or by the later one.
-    """
-    for rule in policy.rules:
-        answer, _ = rule.ask(facts, recipient)
-        if answer is Answer.MISS or rule.effect.action is None:
-            continue
-        if rule.effect.action is not Action.REJECT:
-            return None
-        if answer is Answer.HIT and rule.effect.refusal is not None:
-            return _reply(rule.effect.refusal, facts, recipient), rule.id
-    return None
+        ``facts`` are of the envelope, ``before`` is the number of recipients taken so far. A rule that
+        hangs on the header and could only refuse does not stand in the way of a later certain refusal:
+        the recipient is refused by the one or the other.
+        """
+        facts = replace(facts, before=before) if before else facts
+        recipient = facts.recipients[0]
+        for rule in self.rules:
+            answer, _ = rule.ask(facts, recipient)
+            if answer is Answer.MISS or rule.effect.action is None:
+                continue
+            if rule.effect.action is not Action.REJECT:
+                break
+            if answer is Answer.HIT:
+                return _make(facts, recipient, [rule.effect], rule, (rule.id,), ())
+        return Verdict(
+            recipient=recipient.recipient, action=Action.PASS, kind=Kind.PASS, agency=recipient.agency
+        )
 
 
 def _verdict(facts: Facts, recipient: RecipientFacts, policy: Policy) -> Verdict:

@@ -127,6 +127,7 @@ class Facts:
     looped: bool = False  # has been through this gateway before
     authentication: tuple[str, ...] = ()  # method=result that is believed, such as dmarc=pass
     attachments: tuple[AttachmentFact, ...] = ()
+    before: int = 0  # recipients of the same transaction that were taken before these
     pending: frozenset[Pending] = frozenset()  # what hangs on the header while there is none
 
     def to_json(self) -> dict[str, Any]:

@@ -126,7 +126,7 @@ FLAGS: dict[str, tuple[Test, Pending | None]] = {
 # The match keys that are true above a number.
 OVER: dict[str, tuple[Callable[[Facts], int], Pending | None]] = {
     "size_over": (lambda f: f.size, Pending.HEADER),
-    "recipients_over": (lambda f: len(f.recipients), None),
+    "recipients_over": (lambda f: len(f.recipients) + f.before, None),
     "hops_over": (lambda f: f.hops, Pending.HEADER),
 }
 

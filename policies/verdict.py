@@ -76,8 +76,6 @@ class Verdict:
             "action": self.action.value,
             "kind": self.kind.value,
             "rule": self.rule,
-            "hits": list(self.hits),
-            "misses": [f"{m.rule}: {m.key}" for m in self.misses],
         }
         if self.agency is not None:
             out["agency"] = self.agency
@@ -127,9 +125,19 @@ class Decision:
         return max(replies, key=replies.count) if replies else None
 
     def to_json(self) -> dict[str, Any]:
+        """Plain values for the record. The way through the rules stands once for all who share it."""
+        paths: dict[tuple[tuple[str, ...], tuple[Miss, ...]], int] = {}
+        verdicts = []
+        for v in self.verdicts:
+            path = paths.setdefault((v.hits, v.misses), len(paths))
+            verdicts.append(v.to_json() | {"path": path})
         return {
             "kind": self.kind.value,
             "policy": self.policy_version,
             "facts": self.facts_version,
-            "verdicts": [v.to_json() for v in self.verdicts],
+            "verdicts": verdicts,
+            "paths": [
+                {"hits": list(hits), "misses": [f"{m.rule}: {m.key}" for m in misses]}
+                for hits, misses in paths
+            ],
         }
