@@ -1,0 +1,76 @@
+"""Fixtures that every test may ask for: real servers, databases, places.
+
+Servers that hold no state of a test live as long as the session (one of each per xdist worker), the others
+as long as the test. A server that is not installed makes the test fail, not skip: `make setup` installs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.certificates import Authority
+from tests.servers.dovecot import Dovecot, dovecot
+from tests.servers.place import Place
+from tests.servers.postgres import Postgres, postgres
+from tests.servers.sink import Sink, smtp_sink
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """A short folder that servers running as other users may pass through; gone after the test."""
+    with Place("test") as at:
+        yield at
+
+
+@pytest.fixture(scope="session")
+def authority() -> Iterator[Authority]:
+    """A certificate authority of the tests' own."""
+    with Place("ca") as at:
+        yield Authority(at.path)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """The PostgreSQL cluster of this session."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def pg_url(postgres_server: Postgres) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of the test's own: ``postgresql+psycopg://…``."""
+    with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database; the test runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'wasl.db'}"
+    url: str = request.getfixturevalue("pg_url")
+    return url
+
+
+@pytest.fixture(scope="session")
+def dovecot_server() -> Iterator[Dovecot]:
+    """A Dovecot in which every address exists (password ``secret``): take an address no other test uses."""
+    with dovecot() as server:
+        yield server
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """An SMTP sink of the test's own."""
+    with smtp_sink() as running:
+        yield running
+
+
+@pytest.fixture
+def lmtp_sink() -> Iterator[Sink]:
+    """An LMTP sink of the test's own."""
+    with smtp_sink(lmtp=True) as running:
+        yield running
