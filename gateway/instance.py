@@ -18,7 +18,9 @@ from collections.abc import Iterable, Sequence
 from tracker.model import id_text, id_value
 
 _CONTEXT = b"wasl instance v1\0"
-_VALUE = re.compile(rb"\s*([A-Za-z0-9.\-]{1,255})\s*;\s*id=([0-9A-Za-z]{13})\s*;\s*mac=([0-9a-fA-F]{20})\s*")
+_VALUE = re.compile(
+    rb"\s*([a-z0-9.\-]{1,255})\s*;\s*id=([0-9a-z]{13})\s*;\s*mac=([0-9a-f]{20})\s*", re.IGNORECASE
+)
 MIN_SECRET = 16  # octets
 
 

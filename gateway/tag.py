@@ -31,6 +31,9 @@ Buffer = bytes | mmap.mmap | memoryview
 
 _LINE = header_writer.LINE
 _HELO = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.\-_]{0,253}[A-Za-z0-9])?|\[(?:IPv6:)?[0-9A-Fa-f:.]{2,45}\]")
+# Lines before the first field that belong to none: a leading space would make them go on with the last
+# field of ours (RFC 5322 §2.2.3), an mbox "From " line would end the header where it stands.
+_STRAY = re.compile(rb"(?:(?:[ \t]|>?From )[^\n]*\n)+")
 _TLS_WORD = re.compile(r"[A-Za-z0-9._\-]{1,60}")
 
 
@@ -202,10 +205,9 @@ def edit_for(view: Buffer, headers: Headers, tags: Tags) -> Edit:
     prefix = _prefix(tags)
     fields = headers.fields
     if fields:
-        # Lines before the first field belong to none: a leading space would make them go on with
-        # the last field of ours (RFC 5322 §2.2.3), an mbox "From " line would end the header.
-        if fields[0].start > headers.start:
-            cuts.insert(0, Cut(headers.start, bytes(view[headers.start : fields[0].start])))
+        stray = _STRAY.match(headers.head, 0, fields[0].start - headers.start)
+        if stray is not None and stray.end():
+            cuts.insert(0, Cut(headers.start, stray[0]))
         body_at, blank = headers.body_start, b""
     elif headers.head or headers.body_start == headers.start:
         body_at, blank = headers.start, b"\r\n"  # no field at all: everything is body
