@@ -79,8 +79,8 @@ class Evidence:
     at_us: int
     grade: Grade
     ledger_index: int | None = None  # None: the entry has no place yet
-    parts: tuple[tuple[str, bytes], ...] = ()  # name and SHA-256 of text and attachments
     opening: Mapping[str, Any] | None = None  # tracker.ledger.opening: what the entry commits to
+    parts: tuple[tuple[str, bytes], ...] = ()  # name and SHA-256 of text and attachments, for the opening
 
 
 def event_uri(event: Event, *, grade: Grade = Grade.NONE, member: bool = True) -> str | None:
@@ -107,6 +107,11 @@ def instant(us: int) -> str:
 def evidence_record(evidence: Evidence, key: LedgerKey) -> bytes:
     """The signed record in canonical form, one line without an end."""
     return canonical(key.sign_evidence(_members(evidence, key.origin)))
+
+
+def evidence_file(records: Sequence[bytes]) -> bytes:
+    """Several records as one ``evidence.json``: the record itself, or a list of them (LEDGER.md 5)."""
+    return records[0] if len(records) == 1 else b"[" + b",".join(records) + b"]"
 
 
 def read(octets: bytes, vkey: Vkey) -> dict[str, Any]:
@@ -160,7 +165,7 @@ def _members(evidence: Evidence, origin: str) -> dict[str, Any]:
             {"Number": letter.number or "", "MessageID": shown(letter.message_id or "", 998)}
         ),
         "SubmissionTime": instant(letter.accepted_us),
-        "UserContentInfo": _content(letter.sha256, evidence.parts),
+        "UserContentInfo": {"DigestMethod": SHA256_URI, "DigestValue": letter.sha256.hex()},
         "Grade": f"E{int(evidence.grade)}",
     }
     if uri is not None:
@@ -173,6 +178,9 @@ def _members(evidence: Evidence, origin: str) -> dict[str, Any]:
         record["LedgerIndex"] = evidence.ledger_index
     if evidence.opening is not None:
         record["opening"] = dict(evidence.opening)
+        if evidence.parts:
+            named = [{"name": shown(name, 200), "sha256": digest.hex()} for name, digest in evidence.parts]
+            record["opening"]["parts"] = named
     return record
 
 
@@ -190,16 +198,6 @@ def _recipient(recipient: RecipientFacts) -> dict[str, str]:
             "Disposition": shown(recipient.disposition, 200),
         }
     )
-
-
-def _content(digest: bytes, parts: Sequence[tuple[str, bytes]]) -> dict[str, Any]:
-    content: dict[str, Any] = {"DigestMethod": SHA256_URI, "DigestValue": digest.hex()}
-    if parts:
-        content["PartsInfo"] = [
-            {"Identifier": shown(name, 200), "DigestMethod": SHA256_URI, "DigestValue": value.hex()}
-            for name, value in parts
-        ]
-    return content
 
 
 def _filled(members: dict[str, str]) -> dict[str, str]:

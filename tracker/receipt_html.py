@@ -58,9 +58,9 @@ def _page(page: Page) -> list[str]:
     colour = _COLOURS[page.tone]
     number = f'<bdi dir="ltr" style="font-weight:600;white-space:nowrap">{escape(page.number)}</bdi>'
     lead = escape(page.lead).replace("{number}", number)
-    attributes = f'dir="{direction}" lang="{page.language}" align="{side}"'
+    attributes = f'dir="{direction}" lang="{page.language}"'
     out = [
-        f'<tr><td {attributes} style="padding:18px 0 22px;text-align:{side}">',
+        f'<tr><td {attributes} align="{side}" style="padding:18px 0 22px;text-align:{side}">',
         f'<table role="presentation" width="100%" {attributes} cellpadding="0" cellspacing="0" border="0">',
         f'<tr><td style="border-{side}:4px solid {colour};padding:2px 14px">',
         f'<div style="font-size:21px;font-weight:700;line-height:1.35">{escape(page.title)}</div>',
@@ -75,10 +75,14 @@ def _page(page: Page) -> list[str]:
         url = escape(page.verify)
         out.append(
             f'<p style="margin:14px 0 0">{escape(page.labels["verify"])}: '
-            f'<a href="{url}" style="color:{_COLOURS["calm"]};{_BREAK}"><bdi dir="ltr">{url}</bdi></a></p>'
+            f'<a href="{url}" style="{_BREAK}"><bdi dir="ltr">{url}</bdi></a></p>'
         )
     out += [f'<p style="margin:14px 0 0;font-size:13px;{_MUTED}">{escape(page.footer)}</p>', "</td></tr>"]
     return out
+
+
+def _name(label: str) -> str:
+    return escape(label).replace("SHA-256", '<bdi dir="ltr" style="white-space:nowrap">SHA-256</bdi>')
 
 
 def _value(line: Line) -> str:
@@ -100,7 +104,7 @@ def _lines(lines: tuple[Line, ...], attributes: str, side: str, other: str) -> l
     for line in lines:
         out.append(
             f'<tr><td width="30%" valign="top" style="padding:3px 0;padding-{other}:12px;text-align:{side};'
-            f'{_MUTED}">{escape(line.label)}</td>'
+            f'{_MUTED}">{_name(line.label)}</td>'
             f'<td valign="top" style="padding:3px 0;text-align:{side};{_BREAK}">{_value(line)}</td></tr>'
         )
     return [*out, "</table>"]
@@ -127,15 +131,16 @@ def _table(notice: Notice) -> list[str]:
     table = rows(notice)
     if not table:
         return []
-    counts = " &nbsp; ".join(
-        f'<bdi dir="ltr"><b>{count}</b></bdi> <bdi dir="rtl">{escape(ar)}</bdi> '
-        f'<span style="{_MUTED}"><bdi dir="ltr">{escape(en)}</bdi></span>'
+    counts = "".join(
+        f'<tr><td style="padding:2px 0;padding-left:10px"><bdi dir="ltr"><b>{count}</b></bdi></td>'
+        f'<td style="padding:2px 0;padding-left:14px">{escape(ar)}</td>'
+        f'<td style="padding:2px 0;{_MUTED}"><bdi dir="ltr">{escape(en)}</bdi></td></tr>'
         for ar, en, count in summary(notice)
     )
     out = [
         f'<tr><td dir="rtl" align="right" style="{_RULE};padding:16px 0;text-align:right">',
-        f'<div style="padding-bottom:8px">{counts}</div>',
-        '<table width="100%" dir="rtl" align="right" cellpadding="0" cellspacing="0" border="0">',
+        f'<table dir="rtl" cellpadding="0" cellspacing="0" border="0">{counts}</table>',
+        '<table width="100%" dir="rtl" cellpadding="0" cellspacing="0" border="0" style="margin-top:12px">',
         f'<tr style="{_MUTED}">{_head("recipient")}{_head("state")}</tr>',
         *(_row(row) for row in table),
         "</table>",

@@ -135,7 +135,9 @@ def _time(us: int, notice: Notice, language: str) -> str:
     beside = hijri(us, zone)
     if not beside:
         return stamp(us, zone)
-    return f"{stamp(us, zone)} ({beside} {'هـ' if language == 'ar' else 'AH'})"
+    # A mark before the Arabic era keeps its letters from drawing the digits to their other side.
+    era = "\u200eهـ" if language == "ar" else "AH"
+    return f"{stamp(us, zone)} ({beside} {era})"
 
 
 def _page(notice: Notice, language: str) -> Page:
@@ -243,7 +245,7 @@ def _row(notice: Notice, recipient: RecipientFacts) -> Row:
         address=shown(str(recipient.address), 260),
         state_ar=state.ar,
         state_en=state.en,
-        time=stamp(recipient.at_us, notice.gateway.zone),
+        time=stamp(recipient.at_us, notice.gateway.zone)[:16],
         tone=words.TONES.get(recipient.event, "calm"),
         detail=shown(recipient.reply, 160) if bad else shown(recipient.incoming_number, 80),
     )
