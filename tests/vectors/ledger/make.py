@@ -168,7 +168,17 @@ def tree_vectors() -> None:
             if hashes:
                 cases.append({**case, "inclusion": hashes[:-1], "error": "too short"})
                 cases.append({**case, "index": seq ^ 1, "error": "another place"})
-        pairs = ((0, 5), (1, 2), (3, 7), (4, 7), (7, 7), (255, 257), (256, 257), (65_536, count), (12_345, count))
+        pairs = (
+            (0, 5),
+            (1, 2),
+            (3, 7),
+            (4, 7),
+            (7, 7),
+            (255, 257),
+            (256, 257),
+            (65_536, count),
+            (12_345, count),
+        )
         for first, second in pairs:
             case = {
                 "first": first,
@@ -224,9 +234,19 @@ def proof_vectors() -> None:
         {**base, "status": 0, "codes": ["checkpoint", "inclusion", "signature", "record", "whole"]},
         {**base, "letter": moved + tagged, "status": 0, "codes": ["whole"]},
         {**base, "letter": LETTER.decode().replace("\r\n", "\n"), "status": 0, "codes": ["whole"]},
-        {**base, "letter": LETTER.decode().replace("JVBER", "JVBEQ"), "status": 1, "codes": ["text", "part!"]},
+        {
+            **base,
+            "letter": LETTER.decode().replace("JVBER", "JVBEQ"),
+            "status": 1,
+            "codes": ["text", "part!"],
+        },
         {"evidence": evidence[1], "proof": proofs[1], "status": 0, "codes": ["record"]},
-        {"evidence": evidence[0], "proof": proofs[1], "status": 1, "codes": ["record!"]},
+        {
+            "evidence": evidence[0],
+            "proof": proofs[1],
+            "status": 0,
+            "codes": ["signature", "record?", "entry?"],
+        },
         {**base, "evidence": forged, "status": 1, "codes": ["signature!", "record!"]},
         {**base, "proof": proofs[0].replace("index 1", "index 2"), "status": 1, "codes": ["inclusion!"]},
         {"letter": base["letter"], "status": 2, "codes": []},
