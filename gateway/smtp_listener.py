@@ -147,6 +147,7 @@ class SmtpListener:
         """Task and socket are both at their end. Idempotent."""
         if session in self.sessions:
             self.sessions.remove(session)
+            session._handler_coroutine = None
             self.tally.leave(session.counted_as)
             if not self.sessions:
                 self._empty.set()

@@ -325,13 +325,14 @@ class SmtpServer(Wire):
 
     async def _handshake(self) -> None:
         """Put TLS between transport and session; raises Hangup when that fails."""
-        assert self.transport is not None and self.tls_context is not None
-        if self.input_waits:
+        transport = self.transport
+        assert self.tls_context is not None
+        if transport is None or self.input_waits:
             raise Hangup
         try:
             # Up to its first await this takes the socket away from us, so no clear octet can come between.
             layer = await self.loop.start_tls(
-                self.transport,
+                transport,
                 self,
                 self.tls_context,
                 server_side=True,
@@ -339,12 +340,12 @@ class SmtpServer(Wire):
             )
         except (OSError, EOFError, TimeoutError, asyncio.CancelledError) as error:
             log.info("TLS handshake with %s: %s", self.conn.peer, error)
-            self.transport.abort()
+            transport.abort()
             self.lost = True
             if isinstance(error, asyncio.CancelledError):
                 raise
             raise Hangup from error
-        if layer is None:
+        if layer is None or self.lost:
             raise Hangup
         self.transport = layer
         self.secured = True

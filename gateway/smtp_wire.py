@@ -109,6 +109,8 @@ class Wire(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
         self._wake()
+        # Nothing may be sent any more, and without this cycle the session goes without the collector.
+        self.transport = None
 
     def pause_writing(self) -> None:
         self._writing_paused = True
