@@ -7,8 +7,10 @@ How it fails: ``dovecot`` says why in its log, which :class:`ServerFailed` carri
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,8 +84,6 @@ def _version() -> tuple[int, int]:
 def _owner() -> tuple[str, int, int, str]:
     """The system user that owns mail, its ids and its group's name: ``nobody`` under root, else ourselves."""
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-    import grp
-
     return user.pw_name, user.pw_uid, user.pw_gid, grp.getgrgid(user.pw_gid).gr_name
 
 
@@ -155,6 +155,11 @@ service lmtp {{
 service auth {{
   unix_listener {at.path}/sasl {{
     mode = 0666
+  }}
+}}
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
   }}
 }}
 service stats {{
@@ -240,7 +245,8 @@ def dovecot(
         imaps = free_port(host) if tls else None
         conf = at.write("dovecot.conf", _settings(at, host, imap, imaps, lmtp, tls, users, version))
         # Left alone, its master looks for its last children only once a second.
-        with Child([program("dovecot"), "-F", "-c", conf], log=at / "dovecot.out", grace=0.1) as child:
+        command: list[str | Path] = [program("dovecot"), "-F", "-c", conf]
+        with Child(command, log=at / "dovecot.out", orphaned=signal.SIGKILL, grace=0.1) as child:
             server = Dovecot(
                 place=at,
                 child=child,

@@ -144,16 +144,17 @@ class Child:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         stop: signal.Signals = signal.SIGTERM,
+        orphaned: signal.Signals | None = None,
         grace: float = 10.0,
     ) -> None:
         """Start ``command``, as ``user`` if given and the tests run as root; output goes to ``log``.
 
-        The kernel sends ``stop`` to it when the test process dies, however that dies.
+        The kernel sends ``orphaned`` (or ``stop``) to it when the test process dies, however that dies.
         """
         self.log = log
         self.stop_signal = stop
         self.grace = grace  # seconds between the request to stop and SIGKILL
-        wrap = [program("setpriv"), "--pdeathsig", stop.name.removeprefix("SIG")]
+        wrap = [program("setpriv"), "--pdeathsig", (orphaned or stop).name.removeprefix("SIG")]
         if user is not None and os.geteuid() == 0:
             wrap += ["--reuid", user, "--regid", user, "--init-groups"]
         with log.open("ab") as out:

@@ -159,8 +159,18 @@ class Postfix:
         self.run("postfix", "reload")
 
 
+def _write(at: Place, name: str, text: str) -> Path:
+    """Write a file of the configuration, and make it old.
+
+    A file younger than two seconds makes every Postfix program that reads it wait until it is older.
+    """
+    path = at.write(f"etc/{name}", text)
+    os.utime(path, (1, 1))
+    return path
+
+
 def _write_routes(at: Place, routes: Mapping[str, str]) -> None:
-    at.write("etc/transport", "".join(f"{domain} {target}\n" for domain, target in routes.items()))
+    _write(at, "transport", "".join(f"{domain} {target}\n" for domain, target in routes.items()))
 
 
 def _folders(at: Place) -> None:
@@ -221,7 +231,7 @@ def postfix(
                 f"{m.lower()} {m.lower().rpartition('@')[2]}/{m.lower().rpartition('@')[0]}/\n"
                 for m in mailboxes
             ]
-            more["virtual_mailbox_maps"] = f"texthash:{at.write('etc/mailboxes', ''.join(lines))}"
+            more["virtual_mailbox_maps"] = f"texthash:{_write(at, 'mailboxes', ''.join(lines))}"
         elif deliver_to is None and domains:
             raise ValueError("Postfix delivers by itself only to mailboxes that are named")
         _write_routes(at, routes or {})
@@ -237,11 +247,9 @@ def postfix(
             more |= {"smtpd_milters": f"unix:{milter}" if isinstance(milter, Path) else milter}
             more |= {"milter_default_action": "tempfail"}
         more |= settings or {}
-        at.write("etc/main.cf", main + "".join(f"{key} = {value}\n" for key, value in more.items()))
+        _write(at, "main.cf", main + "".join(f"{key} = {value}\n" for key, value in more.items()))
         master = _MASTER.format(port=port, submission=submission, sasl="yes" if deliver_to else "no")
-        at.write("etc/master.cf", master)
-        # A main.cf younger than two seconds makes every program that reads it wait until it is older.
-        os.utime(at / "etc/main.cf", (1, 1))
+        _write(at, "master.cf", master)
         daemons = subprocess.run(
             [program("postconf"), "-h", "-c", str(at / "etc"), "daemon_directory"],
             capture_output=True,
