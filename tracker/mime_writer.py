@@ -60,10 +60,15 @@ def encoded_if_needed(content_type: str, octets: bytes, description: str) -> Par
 
 
 def enclosed(octets: bytes, description: str) -> Part:
-    """``message/rfc822`` as it is (RFC 2046 §5.2.1); only for what is :func:`wire_safe`."""
+    """``message/rfc822`` as it is (RFC 2046 §5.2.1); only for what is :func:`wire_safe`.
+
+    RFC 2046 §5.1.1: the CRLF before a boundary belongs to the boundary, so a message that ends with
+    one gets another, to come out octet for octet.
+    """
     header = parameter_field("Content-Type", "message/rfc822") + field("Content-Description", description)
     return Part(
-        header + structured("Content-Transfer-Encoding", "7bit" if octets.isascii() else "8bit"), octets
+        header + structured("Content-Transfer-Encoding", "7bit" if octets.isascii() else "8bit"),
+        octets + b"\r\n" if octets.endswith(b"\r\n") else octets,
     )
 
 

@@ -97,7 +97,11 @@ def verify_url(notice: Notice) -> str:
     base = notice.gateway.verify_base
     if not base or not notice.letter.number:
         return ""
-    code = f"?code={quote(notice.letter.verify_code, safe='')}" if notice.letter.verify_code else ""
+    code = (
+        f"?code={quote(notice.letter.verify_code, safe='', errors='replace')}"
+        if notice.letter.verify_code
+        else ""
+    )
     return f"{base}/{quote(notice.letter.number, safe='/')}{code}"
 
 

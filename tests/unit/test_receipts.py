@@ -1,0 +1,688 @@
+"""Receipts, read back by the standard library and by our own readers, and fed with hostile text."""
+
+from __future__ import annotations
+
+import dataclasses
+import email
+import email.policy
+import re
+import unicodedata
+from collections.abc import Sequence
+from email.message import EmailMessage
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracker import dsn, mdn, mime, receipt_due
+from tracker.foreign_text import shown, turns_direction
+from tracker.mime_writer import quoted_printable
+from tracker.model import NULL_PATH, Address, AddressError
+from tracker.notice import GatewayIdentity, Kind, LetterFacts, Notice, NoticeError, RecipientFacts
+from tracker.receipt_due import DEFAULT_EVENTS, PLAIN_MAIL, ReceiptSettings, asks, bundles, due_for, gathered
+from tracker.receipt_html import html
+from tracker.receipt_text import TABLE_ROWS, hijri, plain, verify_url
+from tracker.receipt_words import CAUSES, KINDS, LABELS, STATES, lead
+from tracker.receipts import compose, needs, subject
+from tracker.reply import EnhancedStatus
+from tracker.report_part import original_recipient, unxtext
+from tracker.states import Event, Grade
+
+AT = 1_795_339_458_000_000  # 2026-11-22 12:24:18 +0300
+GATEWAY = GatewayIdentity(
+    domain="wasl.gov.example",
+    hostname="mx1.wasl.gov.example",
+    zone=ZoneInfo("Asia/Amman"),
+    verify_base="https://wasl.gov.example/verify",
+)
+LETTER = LetterFacts(
+    author=Address.parse("s.haddad@mof.gov.example"),
+    author_name="سامي حداد",
+    accepted_us=AT,
+    number="MOF/2026/000123",
+    subject="كتاب بشأن الموازنة",
+    agency="MOF",
+    agency_ar="وزارة المالية",
+    agency_en="Ministry of Finance",
+    message_id="<1@mof.gov.example>",
+    references=("<0@moh.gov.example>",),
+    sha256=bytes(range(32)),
+    envid="QQ+2B314159",
+)
+MAIL = dataclasses.replace(LETTER, number=None, agency="", agency_ar="", agency_en="", sha256=b"")
+HEADER = b"From: s.haddad@mof.gov.example\r\nMessage-ID: <1@mof.gov.example>\r\nSubject: x\r\n"
+
+
+def recipient(event: Event, address: str = "diwan@moh.gov.example", **more: Any) -> RecipientFacts:
+    facts: dict[str, Any] = {
+        "address": Address.parse(address),
+        "event": event,
+        "at_us": AT + 60_000_000,
+        "agency": "MOH",
+        "agency_ar": "وزارة الصحة",
+        "agency_en": "Ministry of Health",
+    }
+    return RecipientFacts(**{**facts, **more})
+
+
+def notice(kind: Kind, *recipients: RecipientFacts, **more: Any) -> Notice:
+    facts: dict[str, Any] = {"gateway": GATEWAY, "letter": LETTER, "at_us": AT + 61_000_000}
+    people = recipients or (recipient(Event(kind.value)),)
+    return Notice(kind=kind, recipients=people, **{**facts, "original_headers": HEADER, **more})
+
+
+FAILED = recipient(
+    Event.FAILED,
+    orcpt="rfc822;diwan+2B1@moh.gov.example",
+    status=EnhancedStatus(5, 1, 1),
+    reply="550 5.1.1 <diwan@moh.gov.example>: no such user",
+    remote_mta="mail.moh.gov.example",
+    attempts=2,
+    last_attempt_us=AT + 50_000_000,
+    log_id="0abc",
+)
+
+
+def check_wire(octets: bytes) -> None:
+    """What every message must hold to, whatever was put in."""
+    assert octets.endswith(b"\r\n")
+    assert b"\0" not in octets
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", octets), "a bare CR or LF"
+    assert max(map(len, octets.split(b"\r\n"))) <= 998
+    header = octets.partition(b"\r\n\r\n")[0]
+    for line in header.split(b"\r\n"):
+        assert re.match(rb"[A-Za-z-]+:|[ ]\S", line), line
+
+
+def read(octets: bytes) -> EmailMessage:
+    check_wire(octets)
+    message = email.message_from_bytes(octets, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    assert not message.defects
+    for part in message.walk():
+        assert not part.defects, part.get_content_type()
+    return message
+
+
+def names(message: EmailMessage) -> list[str]:
+    return [part.get_content_type() for part in message.iter_parts()]
+
+
+def texts(message: EmailMessage) -> tuple[str, str]:
+    first = next(message.iter_parts())
+    assert isinstance(first, EmailMessage)
+    a, b = first.iter_parts()
+    return a.get_content(), unescape(b.get_content())
+
+
+ALL = [kind for kind in Kind if kind is not Kind.DIGEST]
+REPORTS = [Kind.REFUSED, Kind.HELD, Kind.RELAYED, Kind.DELIVERED, Kind.LATE, Kind.FAILED, Kind.CANCELLED]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_kind_is_a_whole_message_in_the_thread_of_its_letter(kind: Kind) -> None:
+    message = read(compose(notice(kind, evidence=b'{"a":1}', proof=b"proof\n")))
+    sender = message["From"].addresses[0]
+    assert (sender.display_name, sender.addr_spec) == ("وصل (Wasl)", "wasl@wasl.gov.example")
+    assert message["To"].addresses[0].addr_spec == "s.haddad@mof.gov.example"
+    assert message["To"].addresses[0].display_name == "سامي حداد"
+    assert str(message["Subject"]) == f"{KINDS[kind].title.ar}: [MOF/2026/000123] كتاب بشأن الموازنة"
+    assert message["In-Reply-To"] == "<1@mof.gov.example>"
+    assert message["References"] == "<0@moh.gov.example> <1@mof.gov.example>"
+    assert message["Auto-Submitted"] in ("auto-generated", "auto-replied")
+    assert message["X-Auto-Response-Suppress"] == "All"
+    assert message["Wasl-Letter"] == "MOF/2026/000123"
+    assert message["Wasl-Receipt"] == kind.value
+    assert message["Date"] == "Sun, 22 Nov 2026 12:25:19 +0300"
+    assert message["MIME-Version"] == "1.0"
+    assert re.fullmatch(r"<[a-z2-7]{32}@wasl\.gov\.example>", message["Message-ID"])
+    wanted = "multipart/report" if kind in REPORTS else "multipart/mixed"
+    assert message.get_content_type() == wanted
+    expected = ["multipart/alternative"]
+    if kind in REPORTS:
+        assert message.get_param("report-type") == "delivery-status"
+        expected += ["message/delivery-status", "text/rfc822-headers"]
+    assert names(message) == [*expected, "application/json", "text/plain"]
+    files = {p.get_filename(): p.get_payload(decode=True) for p in message.iter_attachments()}
+    assert files["evidence.json"] == b'{"a":1}'
+    assert files["proof.txt"] == b"proof\n"
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_kind_speaks_arabic_first_then_english(kind: Kind) -> None:
+    text, page = texts(read(compose(notice(kind))))
+    words = KINDS[kind]
+    for body in (text, page):
+        assert 0 <= body.index(words.title.ar) < body.index(words.title.en)
+        assert "MOF/2026/000123" in body
+        assert "diwan@moh.gov.example" in body
+        assert words.proves.ar in body and words.proves.en in body
+        assert "{" not in body
+    assert 'dir="rtl" lang="ar"' in page and 'dir="ltr" lang="en"' in page
+
+
+def test_the_same_notice_gives_the_same_octets_and_another_one_another_id() -> None:
+    one = compose(notice(Kind.FAILED, FAILED))
+    assert one == compose(notice(Kind.FAILED, FAILED))
+    other = compose(notice(Kind.FAILED, dataclasses.replace(FAILED, at_us=AT)))
+    assert read(one)["Message-ID"] != read(other)["Message-ID"]
+
+
+def test_the_machine_part_of_a_failure() -> None:
+    octets = compose(notice(Kind.FAILED, FAILED))
+    part = list(read(octets).iter_parts())[1]
+    common, first = part.get_payload()
+    assert dict(common.items()) == {
+        "Original-Envelope-Id": "QQ+314159",
+        "Reporting-MTA": "dns; mx1.wasl.gov.example",
+        "Arrival-Date": "Sun, 22 Nov 2026 12:24:18 +0300",
+    }
+    assert dict(first.items()) == {
+        "Original-Recipient": "rfc822; diwan+1@moh.gov.example",
+        "Final-Recipient": "rfc822; diwan@moh.gov.example",
+        "Action": "failed",
+        "Status": "5.1.1",
+        "Remote-MTA": "dns; mail.moh.gov.example",
+        "Diagnostic-Code": "smtp; 550 5.1.1 <diwan@moh.gov.example>: no such user",
+        "Last-Attempt-Date": "Sun, 22 Nov 2026 12:25:08 +0300",
+        "Final-Log-ID": "0abc",
+    }
+
+
+def test_our_own_reader_of_reports_understands_what_we_write() -> None:
+    late = recipient(
+        Event.LATE, "b@moj.gov.example", status=EnhancedStatus(4, 4, 1), retry_until_us=AT + 432_000_000_000
+    )
+    digest = notice(
+        Kind.DIGEST,
+        FAILED,
+        late,
+        recipient(Event.RELAYED, "c@x.example"),
+        recipient(Event.READ, "d@x.example"),
+    )
+    reports = dsn.read(compose(digest))
+    assert reports is not None
+    assert [(r.final_recipient, r.action, r.status) for r in reports] == [
+        ("diwan@moh.gov.example", "failed", "5.1.1"),
+        ("b@moj.gov.example", "delayed", "4.4.1"),
+        ("c@x.example", "relayed", "2.0.0"),
+    ]
+    assert reports[0].original_recipient == "diwan+1@moh.gov.example"
+    assert reports[0].original_envelope_id == "QQ+314159"
+    assert reports[0].reporting_mta is not None and "mx1.wasl.gov.example" in reports[0].reporting_mta
+
+
+@pytest.mark.parametrize(
+    ("event", "given", "shown_as"),
+    [
+        (Event.FAILED, None, "5.0.0"),
+        (Event.REFUSED, None, "5.7.1"),
+        (Event.FAILED, "4.4.7", "4.4.7"),  # expired: RFC 3463 §3.5
+        (Event.FAILED, "2.1.5", "5.0.0"),
+        (Event.LATE, "5.1.1", "4.1.1"),
+        (Event.LATE, "2.0.0", "4.0.0"),
+        (Event.DELIVERED, "5.1.1", "2.0.0"),
+        (Event.DELIVERED, "2.1.5", "2.1.5"),
+    ],
+)
+def test_the_status_has_the_class_of_its_action(event: Event, given: str | None, shown_as: str) -> None:
+    status = EnhancedStatus.parse(given) if given else None
+    assert str(recipient(event, status=status).shown_status) == shown_as
+
+
+def test_a_read_receipt_passes_the_disposition_on() -> None:
+    said = "manual-action/MDN-sent-manually; displayed"
+    octets = compose(notice(Kind.READ, recipient(Event.READ, disposition=said, orcpt="rfc822;x@y.example")))
+    message = read(octets)
+    assert message.get_param("report-type") == "disposition-notification"
+    body = list(message.iter_parts())[1].get_payload()[0]
+    assert dict(body.items()) == {
+        "Reporting-UA": "mx1.wasl.gov.example; Wasl",
+        "Original-Recipient": "rfc822; x@y.example",
+        "Final-Recipient": "rfc822; diwan@moh.gov.example",
+        "Original-Message-ID": "<1@mof.gov.example>",
+        "Disposition": said,
+    }
+    found = mdn.read(octets)
+    assert found is not None
+    assert found.original_message_id == "<1@mof.gov.example>"
+
+
+@pytest.mark.parametrize("said", ["", "displayed", "manual-action/MDN-sent-manually; displayed\r\nX: y"])
+def test_without_a_disposition_a_read_receipt_is_a_plain_notice(said: str) -> None:
+    assert read(compose(notice(Kind.READ, recipient(Event.READ, disposition=said)))).get_content_type() == (
+        "multipart/mixed"
+    )
+
+
+def test_addresses_outside_ascii_get_the_global_forms_and_stay_seven_bit() -> None:
+    facts = recipient(
+        Event.FAILED, "ديوان@صحة.example", orcpt=r"utf-8;\x{62F}\x{64A}@\x{635}.example", reply="550 لا يوجد"
+    )
+    header = HEADER + "To: ديوان@صحة.example\r\n".encode()
+    octets = compose(notice(Kind.FAILED, facts, original_headers=header))
+    assert octets.isascii() and not needs(octets).smtputf8
+    message = email.message_from_bytes(octets)
+    kinds = [part.get_content_type() for part in message.get_payload()]
+    assert kinds[1:] == ["message/global-delivery-status", "message/global-headers"]
+    reports = dsn.read(octets)
+    assert reports is not None
+    assert reports[0].final_recipient == "ديوان@صحة.example"
+    assert reports[0].original_recipient == "دي@ص.example"
+
+
+def test_an_author_outside_ascii_needs_smtputf8() -> None:
+    letter = dataclasses.replace(LETTER, author=Address.parse("سامي@مالية.example"))
+    octets = compose(notice(Kind.SUBMITTED, letter=letter))
+    check_wire(octets)
+    assert needs(octets).smtputf8 and needs(octets).eightbit
+    assert "<سامي@مالية.example>".encode() in octets
+
+
+def test_a_full_return_encloses_the_letter_unchanged() -> None:
+    for original in (HEADER + b"\r\nbody, no last newline", HEADER + b"\r\nbody\r\n\r\n"):
+        octets = compose(notice(Kind.FAILED, FAILED, original=original))
+        check_wire(octets)
+        structure = mime.walk(octets)
+        enclosed = [part for part in structure.parts if part.content_type == "message/rfc822"]
+        assert [mime.decoded(octets, part) for part in enclosed] == [original]
+    eight = HEADER + b"Content-Transfer-Encoding: 8bit\r\n\r\n\xd9\x83\xd8\xaa\xd8\xa7\xd8\xa8\r\n"
+    octets = compose(notice(Kind.FAILED, FAILED, original=eight))
+    check_wire(octets)
+    assert eight in octets
+    assert needs(octets) == needs(b"a: b\r\n\r\n\xff")
+    assert needs(octets).eightbit and not needs(octets).smtputf8
+
+
+@pytest.mark.parametrize("bad", [b"a\rb\r\n", b"a\nb\r\n", b"a\0b\r\n", b"x" * 1200 + b"\r\n"])
+def test_what_must_not_travel_comes_back_as_its_header_only(bad: bytes) -> None:
+    octets = compose(notice(Kind.FAILED, FAILED, original=HEADER + b"\r\n" + bad, original_headers=b""))
+    assert names(read(octets))[2] == "text/rfc822-headers"
+    octets = compose(notice(Kind.FAILED, FAILED, original_headers=HEADER + b"X-A: " + bad))
+    check_wire(octets)
+    part = email.message_from_bytes(octets).get_payload()[2]
+    assert part["Content-Transfer-Encoding"] == "quoted-printable"
+    assert part.get_payload(decode=True) + b"\r\n" == HEADER + b"X-A: " + bad
+
+
+def test_only_a_failure_returns_the_whole_letter() -> None:
+    octets = compose(notice(Kind.LATE, original=HEADER + b"\r\nsecret\r\n", original_headers=b""))
+    assert names(read(octets))[2] == "text/rfc822-headers"
+    assert b"secret" not in octets
+
+
+def test_a_boundary_stands_in_no_part() -> None:
+    octets = compose(notice(Kind.FAILED, FAILED))
+    boundary = read(octets).get_boundary()
+    assert boundary is not None
+    original = HEADER + b"\r\n--" + boundary.encode() + b"--\r\n"
+    enclosing = read(compose(notice(Kind.FAILED, FAILED, original=original)))
+    assert len(list(enclosing.iter_parts())) == 3
+
+
+def test_mail_that_is_no_letter_gets_an_ordinary_report_without_a_number() -> None:
+    facts = recipient(
+        Event.FAILED, "bob@example.org", agency="", agency_ar="", agency_en="", reply="552 full"
+    )
+    message = read(compose(notice(Kind.FAILED, facts, letter=MAIL)))
+    assert message["Wasl-Letter"] is None
+    assert str(message["Subject"]) == "إشعار تعذّر التسليم (Delivery failure): كتاب بشأن الموازنة"
+    text, page = texts(message)
+    for body in (text, page):
+        assert "رسالتكم" in body and "Your message" in body
+        assert "كتابكم" not in body and "MOF/" not in body and "letter" not in body.lower()
+        assert "https:" not in body
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_no_sentence_is_left_with_a_hole_where_the_number_was(kind: Kind) -> None:
+    for language in ("ar", "en"):
+        for official in (True, False):
+            text = lead(kind, None, letter=official, language=language)
+            assert "{" not in text and "  " not in text and " ." not in text and "رقم " not in text
+
+
+def test_a_subject_keeps_one_tag() -> None:
+    tagged = dataclasses.replace(LETTER, subject="Re: [MOF/2026/000123] x")
+    assert subject(notice(Kind.DELIVERED, letter=tagged)) == "إشعار تسليم: Re: [MOF/2026/000123] x"
+    empty = dataclasses.replace(LETTER, subject="")
+    assert subject(notice(Kind.DELIVERED, letter=empty)) == "إشعار تسليم: [MOF/2026/000123]"
+
+
+def test_references_are_bounded_and_broken_ones_left_out() -> None:
+    many = tuple(f"<{i}@x.example>" for i in range(500))
+    broken = ("<a b@c>", "no", "<x@y>\r\nBcc: z@z", "<é@x>")
+    letter = dataclasses.replace(LETTER, references=many + broken)
+    found = read(compose(notice(Kind.DELIVERED, letter=letter)))["References"].split()
+    assert len(found) == 13
+    assert found[0] == "<0@x.example>" and found[-2:] == ["<499@x.example>", "<1@mof.gov.example>"]
+    for message_id in (None, "", "<a b>", "x@y", "<a@b>\r\nX: y", "<" + "a" * 999 + "@b>"):
+        letter = dataclasses.replace(LETTER, message_id=message_id)
+        message = read(compose(notice(Kind.DELIVERED, letter=letter)))
+        assert message["In-Reply-To"] is None and message["References"] is None
+
+
+def test_a_digest_tells_each_recipient_in_one_table() -> None:
+    events = [Event.DELIVERED, Event.READ, Event.FAILED, Event.RELAYED, Event.PROCESSED, Event.REGISTERED]
+    people = [recipient(e, f"u{i}@a{i}.example") for i, e in enumerate(events * 2)]
+    octets = compose(notice(Kind.DIGEST, *people))
+    text, page = texts(read(octets))
+    for i in range(12):
+        assert text.count(f"<u{i}@a{i}.example>") == 1
+        assert page.count(f"u{i}@a{i}.example<") == 1
+    assert "2  سُلّم / delivered to the mailbox" in text
+    reports = dsn.read(octets)
+    assert reports is not None and len(reports) == 6
+
+
+def test_a_digest_of_thousands_stays_a_message_of_sane_size() -> None:
+    people = [recipient(Event.DELIVERED, f"user{i:05d}@agency.gov.example") for i in range(3000)]
+    octets = compose(notice(Kind.DIGEST, *people))
+    check_wire(octets)
+    assert len(octets) < 1_200_000
+    text, _ = texts(read(octets))
+    assert text.count("@agency.gov.example") == TABLE_ROWS
+    assert str(3000 - TABLE_ROWS) in text
+    reports = dsn.read(octets)
+    assert reports is not None and len(reports) > 999
+
+
+def test_an_ordinary_receipt_is_small() -> None:
+    assert len(compose(notice(Kind.FAILED, FAILED))) < 24_000
+
+
+def test_who_registered_a_letter_is_named_or_said_to_be_unknown() -> None:
+    named = recipient(Event.REGISTERED, person="ليلى عمر", incoming_number="MOH/2026/55")
+    text, _ = texts(read(compose(notice(Kind.REGISTERED, named))))
+    assert "ليلى عمر" in text and "MOH/2026/55" in text
+    text, _ = texts(read(compose(notice(Kind.REGISTERED))))
+    assert LABELS["nobody"].ar in text and LABELS["nobody"].en in text
+
+
+def test_the_cause_is_told_in_words() -> None:
+    text, page = texts(read(compose(notice(Kind.FAILED, FAILED))))
+    for body in (text, page):
+        assert CAUSES["1.1"].ar in body and CAUSES["1.1"].en in body
+    refused = recipient(Event.REFUSED, reason_ar="مرفق محظور", reason_en="Forbidden attachment")
+    text, _ = texts(read(compose(notice(Kind.REFUSED, refused))))
+    assert "السبب: \u2068مرفق محظور\u2069" in text and "Cause: Forbidden attachment" in text
+
+
+def test_the_hijri_day_stands_beside_the_gregorian_and_is_left_out_where_unknown() -> None:
+    zone = ZoneInfo("Asia/Amman")
+    assert hijri(AT, zone) == "1448-06-12"
+    assert hijri(-10_000_000_000_000_000, zone) == ""
+    text, _ = texts(read(compose(notice(Kind.DELIVERED))))
+    assert "2026-11-22 12:25:18 +0300 (1448-06-12 AH)" in text
+
+
+def test_the_verify_address_is_the_only_link_and_is_escaped() -> None:
+    letter = dataclasses.replace(LETTER, verify_code='a"b c')
+    made = notice(Kind.DELIVERED, letter=letter)
+    assert verify_url(made) == "https://wasl.gov.example/verify/MOF/2026/000123?code=a%22b%20c"
+    page = html(made)
+    assert page.count("href=") == 2 and page.count("<a ") == 2
+    for word in ("<img", "<script", "<style", "<link", "background", "@import", "url("):
+        assert word not in page
+
+
+def test_a_notice_must_make_sense() -> None:
+    with pytest.raises(NoticeError):
+        Notice(kind=Kind.FAILED, gateway=GATEWAY, letter=LETTER, recipients=(), at_us=AT)
+    with pytest.raises(NoticeError):
+        notice(Kind.DELIVERED, FAILED)
+    with pytest.raises(NoticeError):
+        notice(Kind.FAILED, FAILED, letter=dataclasses.replace(LETTER, author=NULL_PATH))
+
+
+def test_every_kind_and_event_has_its_words_in_both_languages() -> None:
+    assert set(KINDS) == set(Kind)
+    for kind, words in KINDS.items():
+        pairs = [words.title, words.lead, words.proves, words.plain_lead, words.plain_proves]
+        for pair in filter(None, pairs):
+            assert pair.en.isascii() and not re.search(r"[A-Za-z]", pair.ar.replace("{number}", "")), kind
+            assert pair.ar.count("{number}") == pair.en.count("{number}")
+    for kind in ALL:
+        assert Event(kind.value) in STATES
+    for pair in (*STATES.values(), *CAUSES.values(), *LABELS.values()):
+        assert pair.ar and pair.en
+
+
+# Hostile text
+
+
+class Tags(HTMLParser):
+    """Which tags and attributes a page holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.seen.update(f"{tag}@{name}" for name, _ in attrs)
+
+
+def vocabulary() -> set[str]:
+    known = Tags()
+    for made in (notice(Kind.FAILED, FAILED), notice(Kind.DIGEST, *[FAILED] * 8)):
+        known.feed(html(made))
+    return known.seen
+
+
+NASTY = st.one_of(
+    st.text(max_size=300),
+    st.text(st.sampled_from("a كت\r\n\t\0\x1b\x85\u202e\u2066\u2028=?_<>\"&';%[]:@😀\ud800"), max_size=300),
+    st.sampled_from(
+        [
+            "x\r\nBcc: evil@example.org\r\n\r\nbody",
+            "=?utf-8?Q?a=0D=0ABcc:_x?=",
+            "</td></table><script>alert(1)</script>",
+            "\u202egpj.exe",
+            "😀" * 300,
+            "a" * 50_000,
+            " " * 50_000 + "z",
+            "كتاب " * 5_000,
+            "--=_wasl_",
+            "{number}{gateway}",
+        ]
+    ),
+)
+
+
+def address(local: str) -> Address:
+    try:
+        return Address.parse(f"{local}@x.example")
+    except (AddressError, UnicodeEncodeError):
+        return Address.parse("u@x.example")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(ALL),
+    texts_=st.lists(NASTY, min_size=10, max_size=10),
+    header=st.binary(max_size=300),
+    number=st.sampled_from([None, "MOF/2026/000123"]),
+)
+def test_no_text_of_others_breaks_a_message(
+    kind: Kind, texts_: Sequence[str], header: bytes, number: str | None
+) -> None:
+    a, b, c, d, e, f, g, h, i, j = texts_
+    facts = RecipientFacts(
+        address=address(a),
+        event=Event(kind.value),
+        at_us=AT,
+        grade=Grade.NONE,
+        orcpt=b,
+        agency_ar=c,
+        agency_en=d,
+        reply=e,
+        remote_mta=f,
+        reason_ar=g,
+        person=h,
+        incoming_number=i,
+        disposition=j,
+        log_id=a,
+    )
+    letter = dataclasses.replace(
+        LETTER,
+        subject=j,
+        author=address(b),
+        author_name=a,
+        number=number,
+        agency_ar=e,
+        message_id=f,
+        references=(g, h),
+        envid=c,
+        verify_code=d,
+    )
+    octets = compose(notice(kind, facts, letter=letter, original_headers=header))
+    check_wire(octets)
+    message = email.message_from_bytes(octets)
+    fields = [name.lower() for name in message]
+    assert len(fields) == len(set(fields))
+    assert set(fields) <= {
+        "date", "from", "to", "subject", "message-id", "in-reply-to", "references", "auto-submitted",
+        "x-auto-response-suppress", "wasl-letter", "wasl-receipt", "content-language", "mime-version",
+        "content-type", "content-transfer-encoding",
+    }  # fmt: skip
+    first = message.get_payload()[0]
+    text = first.get_payload()[0].get_payload(decode=True).decode()
+    page = first.get_payload()[1].get_payload(decode=True).decode()
+    found = Tags()
+    found.feed(page)
+    assert found.seen <= vocabulary() | {"br"}
+    for body in (text, page):
+        assert not re.search("[\u202a-\u202e\0\x1b\x85\u2028]", body)
+    opened = sum(text.count(c) for c in "\u2066\u2067\u2068")
+    assert opened == text.count("\u2069")
+    if message.get_content_type() == "multipart/report" and dsn.read(octets) is not None:
+        reports = dsn.read(octets) or []
+        assert len(reports) == 1, "a text of others became a recipient"
+
+
+@given(NASTY)
+def test_foreign_text_is_shown_on_one_line(text: str) -> None:
+    line = shown(text, 100)
+    assert len(line) <= 100
+    assert not turns_direction(line)
+    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in line)
+
+
+def test_hidden_controls_are_shown_and_said_to_have_been_there() -> None:
+    letter = dataclasses.replace(LETTER, subject="report\u202efdp.exe")
+    made = notice(Kind.DELIVERED, letter=letter)
+    for body in (plain(made), html(made)):
+        assert "report[U+202E]fdp.exe" in body
+        assert LABELS["turned"].en in body and LABELS["turned"].ar in body
+    assert "[U+202E]" in subject(made)
+
+
+@given(st.binary(max_size=400))
+def test_quoted_printable_reads_back(octets: bytes) -> None:
+    import quopri
+
+    coded = quoted_printable(octets)
+    assert max(map(len, coded.split(b"\r\n"))) <= 76
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", coded)
+    assert quopri.decodestring(coded.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n") == octets or (
+        b"\r" in octets or b"\n" in octets
+    )
+
+
+@given(st.text(max_size=200), st.booleans())
+def test_any_orcpt_gives_a_field_or_nothing(text: str, utf8: bool) -> None:
+    for value in (text, f"rfc822;{text}", f"utf-8;{text}"):
+        made = original_recipient(value, utf8=utf8)
+        assert made is None or "\n" not in made
+
+
+def test_xtext() -> None:
+    assert unxtext("a+2Bb+3Dc") == "a+b=c"
+    assert unxtext("a+0D+0Ab") == "a+0D+0Ab"
+    assert unxtext("a+2") == "a+2"
+
+
+# What is due
+
+PLAIN = {"automatic": False, "mailing_list": False, "null_sender": False}
+
+
+def due(event: Event, notify: str | None, **more: bool) -> bool:
+    return due_for(event, notify, ReceiptSettings(), **{**PLAIN, **more})
+
+
+@pytest.mark.parametrize("event", list(Event))
+def test_never_means_never(event: Event) -> None:
+    assert not due(event, "NEVER")
+
+
+@pytest.mark.parametrize("event", list(Event))
+@pytest.mark.parametrize("who", ["automatic", "mailing_list", "null_sender"])
+@pytest.mark.parametrize("notify", [None, "SUCCESS,FAILURE,DELAY"])
+def test_nothing_automatic_is_ever_answered(event: Event, who: str, notify: str | None) -> None:
+    assert not due(event, notify, **{who: True})
+
+
+@pytest.mark.parametrize(
+    ("notify", "events"),
+    [
+        ("SUCCESS", {Event.RELAYED, Event.DELIVERED}),
+        ("FAILURE", {Event.REFUSED, Event.FAILED, Event.CANCELLED}),
+        ("DELAY", {Event.HELD, Event.LATE}),
+        ("delay, success", {Event.HELD, Event.LATE, Event.RELAYED, Event.DELIVERED}),
+    ],
+)
+def test_an_explicit_notify_governs_delivery_reports_exactly(notify: str, events: set[Event]) -> None:
+    reports = {Event.REFUSED, Event.HELD, Event.RELAYED, Event.DELIVERED, Event.LATE, Event.FAILED}
+    reports |= {Event.CANCELLED}
+    assert {e for e in Event if due(e, notify)} & reports == events
+    assert {e for e in Event if due(e, notify)} - reports == DEFAULT_EVENTS - reports
+
+
+def test_relay_is_no_end_where_the_next_hop_reports_itself() -> None:
+    assert due(Event.RELAYED, "SUCCESS")
+    assert not due(Event.RELAYED, "SUCCESS", hop_reports=True)
+    assert due(Event.DELIVERED, "SUCCESS", hop_reports=True)
+
+
+def test_without_notify_the_settings_decide() -> None:
+    assert {e for e in Event if due(e, None)} == DEFAULT_EVENTS
+    assert not due(Event.RELAYED, None)
+    assert due(Event.SUBMITTED, None)
+    quiet = ReceiptSettings(events=frozenset())
+    assert asks(None, quiet, automatic=False, mailing_list=False, null_sender=False) == ()
+    found = asks(None, PLAIN_MAIL, automatic=False, mailing_list=False, null_sender=False)
+    assert set(found) == {Event.REFUSED, Event.LATE, Event.FAILED, Event.CANCELLED}
+
+
+def test_a_receipt_never_earns_a_receipt() -> None:
+    message = read(compose(notice(Kind.FAILED, FAILED)))
+    assert message["Auto-Submitted"] != "no"
+    for event in Event:
+        assert not due(event, "SUCCESS,FAILURE,DELAY", automatic=True, null_sender=True)
+
+
+def test_good_news_of_many_recipients_is_gathered_and_bad_news_is_not() -> None:
+    few, many = 5, 6
+    assert not gathered(Event.DELIVERED, few, ReceiptSettings())
+    assert gathered(Event.DELIVERED, many, ReceiptSettings())
+    for event in (Event.FAILED, Event.REFUSED, Event.LATE, Event.HELD, Event.RETURNED, Event.SUBMITTED):
+        assert not gathered(event, 100, ReceiptSettings())
+
+
+def test_what_is_due_at_once_makes_few_messages() -> None:
+    facts = [recipient(Event.DELIVERED, f"a{i}@x.example") for i in range(3)]
+    facts += [recipient(Event.READ, f"b{i}@x.example") for i in range(2)]
+    facts += [recipient(Event.SEEN)]
+    found = [(kind, len(people)) for kind, people in bundles(facts, digest=False)]
+    assert found == [(Kind.DELIVERED, 3), (Kind.READ, 1), (Kind.READ, 1)]
+    found = [(kind, len(people)) for kind, people in bundles(facts, digest=True)]
+    assert found == [(Kind.DIGEST, 5)]
+    found = [(kind, len(people)) for kind, people in bundles(facts[:1], digest=True)]
+    assert found == [(Kind.DELIVERED, 1)]
+    assert receipt_due.wishes("garbage") == frozenset()
