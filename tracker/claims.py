@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
 from tracker import schema
 from tracker.archive import Octets
@@ -268,7 +268,7 @@ def _load(conn: Connection, ids: Sequence[int], source: IdSource, doubtful: froz
     return claims
 
 
-def _parcel(row: Row[Any]) -> Parcel:
+def _parcel(row: Any) -> Parcel:
     return Parcel(
         letter_id=row.letter_id,
         submission_id=row.submission_id,

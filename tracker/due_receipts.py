@@ -1,7 +1,7 @@
 """Receipts that are due, gathered with what they speak of, ready to be composed.
 
 A receipt of the whole letter goes out at once; those of a letter with few recipients go out one by
-one; above ``digest_above`` recipients they wait ``digest_us`` and go out as one digest. A receipt that
+one; above a number of recipients good news waits ``digest_us`` and go out as one digest. A receipt that
 carries a proof waits until a checkpoint covers its entry, so :func:`uncovered` tells when one is needed.
 """
 
@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, func, select
 
 from tracker import schema
+from tracker.ledger import EvidenceRow
 from tracker.model import DeliveryKind
+from tracker.receipt_due import ReceiptSettings, gathered
+from tracker.states import Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +86,7 @@ class Bundle:
 
 
 def due(
-    conn: Connection, now_us: int, *, digest_above: int, digest_us: int, limit: int = 100
+    conn: Connection, now_us: int, *, settings: ReceiptSettings, digest_us: int, limit: int = 100
 ) -> list[Bundle]:
     """What is to be sent now, oldest first; at most about ``limit`` receipts are looked at."""
     rows = _due_rows(conn, now_us, limit)
@@ -91,17 +94,17 @@ def due(
         return []
     letters = {i: _letter(conn, i) for i in dict.fromkeys(r.letter_id for r in rows)}
     out: list[Bundle] = []
-    gathered: dict[tuple[int, str], list[DueReceipt]] = {}
+    waiting: dict[tuple[int, str], list[DueReceipt]] = {}
     for row in rows:
         letter = letters[row.letter_id]
         if letter is None:
             continue
         told = sum(d.kind != DeliveryKind.PASS.value for d in letter.deliveries)
-        if row.delivery_id and told > digest_above:
-            gathered.setdefault((row.letter_id, row.recipient), []).append(row)
+        if row.delivery_id and gathered(Event(row.event), told, settings):
+            waiting.setdefault((row.letter_id, row.recipient), []).append(row)
         else:
             out.append(Bundle(letter=letter, receipts=(row,)))
-    for (letter_id, _), lot in gathered.items():
+    for (letter_id, _), lot in waiting.items():
         letter = letters[letter_id]
         if letter is None:
             continue
@@ -117,6 +120,7 @@ def uncovered(conn: Connection) -> bool:
     r, e = schema.receipt.c, schema.ledger_entry.c
     waiting = conn.execute(
         select(r.id)
+        .join(schema.evidence, schema.evidence.c.id == r.evidence_id)
         .outerjoin(schema.ledger_entry, e.evidence_id == r.evidence_id)
         .where(r.state == "due", (e.seq >= covered) | e.seq.is_(None))
         .limit(1)
@@ -141,7 +145,7 @@ def _due_rows(conn: Connection, now_us: int, limit: int) -> list[DueReceipt]:
     return [_due(row) for row in rows]
 
 
-def _due(row: Row[Any]) -> DueReceipt:
+def _due(row: Any) -> DueReceipt:
     return DueReceipt(
         id=row.id,
         letter_id=row.letter_id,
@@ -209,3 +213,24 @@ def drop(conn: Connection, receipts: Sequence[DueReceipt]) -> None:
     """Mark receipts that cannot be sent (their author can get none), so that they are not tried for ever."""
     r = schema.receipt.c
     conn.execute(schema.receipt.update().where(r.id.in_([x.id for x in receipts])).values(state="gathered"))
+
+
+def evidence_of(conn: Connection, evidence_id: int) -> EvidenceRow | None:
+    """The evidence row that a receipt tells, as the ledger's entry was made from it."""
+    e = schema.evidence.c
+    row = conn.execute(select(schema.evidence).where(e.id == evidence_id)).first()
+    if row is None or row.salt is None:
+        return None
+    return EvidenceRow(
+        id=row.id,
+        letter_id=row.letter_id,
+        delivery_id=row.delivery_id,
+        event=row.event,
+        grade=row.grade,
+        at_us=row.at_us,
+        noted_us=row.noted_us,
+        source=row.source,
+        reporter=row.reporter,
+        detail=row.detail,
+        salt=bytes(row.salt),
+    )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from tracker import schema
 from tracker.acceptance import insert_receipts
@@ -160,7 +160,7 @@ class NoteDesk(Desk):
         self._doomed = []
         self._book.forget()
 
-    def _rows(self, conn: Connection, payloads: Sequence[Note]) -> dict[int, Row[Any]]:
+    def _rows(self, conn: Connection, payloads: Sequence[Note]) -> dict[int, Any]:
         d, s = schema.delivery.c, schema.submission.c
         ids = sorted({n.delivery_id for n in payloads})
         statement = (
@@ -175,7 +175,7 @@ class NoteDesk(Desk):
             statement = statement.order_by(d.id).with_for_update(of=schema.delivery)
         return {row.id: row for row in conn.execute(statement)}
 
-    def _evidence(self, note: Note, row: Row[Any], after: Standing, evidence_id: int) -> Any:
+    def _evidence(self, note: Note, row: Any, after: Standing, evidence_id: int) -> Any:
         return evidence_row(
             id=evidence_id,
             letter_id=row.letter_id,
@@ -190,7 +190,7 @@ class NoteDesk(Desk):
         )
 
     def _change(
-        self, note: Note, row: Row[Any], after: Standing, earlier: dict[str, Any] | None
+        self, note: Note, row: Any, after: Standing, earlier: dict[str, Any] | None
     ) -> dict[str, Any]:
         """The new values of the delivery row."""
         base = earlier or {
@@ -212,7 +212,7 @@ class NoteDesk(Desk):
             "b_changed": note.at_us,
         }
 
-    def _forget(self, conn: Connection, rows: list[Row[Any]]) -> None:
+    def _forget(self, conn: Connection, rows: list[Any]) -> None:
         """Pass-through that is delivered leaves nothing behind."""
         conn.execute(delete(schema.attempt).where(schema.attempt.c.delivery_id.in_([r.id for r in rows])))
         conn.execute(delete(schema.delivery).where(schema.delivery.c.id.in_([r.id for r in rows])))

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, or_, select, update
 
 from tracker import schema
 from tracker.model import id_text, id_value, now_us
-from tracker.noting import Note, NoSuchDelivery
+from tracker.noting import NoSuchDelivery, Note
 from tracker.record import Record
 from tracker.states import Event, State, UnknownMove
 
@@ -55,9 +55,9 @@ def find(conn: Connection, name: str) -> list[tuple[int, str]]:
         number = id_value(name)
     except ValueError:
         letters = select(schema.letter.c.id).where(schema.letter.c.number == name)
-        return [tuple(r) for r in conn.execute(wanted.where(d.letter_id.in_(letters)))]  # type: ignore[misc]
+        return [(r.id, r.recipient) for r in conn.execute(wanted.where(d.letter_id.in_(letters)))]
     rows = conn.execute(wanted.where(or_(d.id == number, d.letter_id == number, d.submission_id == number)))
-    return [tuple(r) for r in rows]  # type: ignore[misc]
+    return [(r.id, r.recipient) for r in rows]
 
 
 def act(record: Record, what: Act, names: Sequence[str], person: str, extend_us: int) -> list[Done]:

@@ -52,7 +52,8 @@ class Record:
     ) -> None:
         self.store = store
         self.archive = archive
-        self.ledger = Ledger(key)
+        self.ledger = Ledger(key)  # the writer's
+        self.ledger_reader = Ledger(key)
         self.node = node
         self.sequenced = store.dialect == "sqlite" if sequenced is None else sequenced
         self._listeners: list[queue.SimpleQueue[int]] = []
@@ -101,15 +102,15 @@ class Record:
 
     # Upkeep, called by the supervisor.
 
+    def sign_head(self, conn: Connection) -> Checkpoint | None:
+        """Inside :meth:`write`: sign the head of the ledger if it has grown; of several nodes, sequence."""
+        if not self.sequenced:
+            self.ledger.sequence(conn, 5000)
+        return self.ledger.checkpoint(conn, now_us())
+
     def checkpoint(self) -> Checkpoint | None:
-        """Sign the present head of the ledger if it has grown; on several nodes sequence first."""
-
-        def sign(conn: Connection) -> Checkpoint | None:
-            if not self.sequenced:
-                self.ledger.sequence(conn, 5000)
-            return self.ledger.checkpoint(conn, now_us())
-
-        return self.write(sign)
+        """Sign the present head of the ledger if it has grown."""
+        return self.write(self.sign_head)
 
     def forget_done(self, limit: int = 500) -> int:
         """Forget pass-through that was delivered or returned and whose notices are out; returns how many."""
@@ -139,6 +140,12 @@ class Record:
         for key in doomed:
             self.archive.delete(key)
         return len(doomed)
+
+    def healthy(self) -> None:
+        """Write and read nothing much; raises what is wrong."""
+        self.writer.run(lambda conn: conn.execute(select(1)), timeout=5)
+        with self.read() as conn:
+            conn.execute(select(1))
 
     # Who wants to know of changes (the dashboard's live pages).
 

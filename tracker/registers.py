@@ -28,6 +28,11 @@ class Registers:
         """Learn the highest year in the store."""
         self._floor = conn.execute(select(func.max(schema.counter.c.year))).scalar() or 0
 
+    def marks(self, conn: Connection) -> dict[str, int]:
+        """The highest number of each register, by ``AGENCY/YEAR/REGISTER``."""
+        rows = conn.execute(select(schema.counter))
+        return {f"{r.agency}/{r.year}/{r.register}": int(r.value) for r in rows}
+
     def year(self, at_us: int) -> int:
         """The register year of a moment; remembers it as the lowest from now on."""
         self._floor = max(self._floor, datetime.fromtimestamp(at_us / 1_000_000, self._zone).year)

@@ -1,0 +1,307 @@
+"""Receipts to authors: what is due is composed and becomes an ordinary outgoing message (DESIGN §4, 10).
+
+Claim, do, note again: the record says what is due, :mod:`tracker.receipts` composes, and the message
+is accepted in the same transaction that settles the receipt, so that a crash neither loses nor
+repeats one. A receipt that carries a proof waits for its checkpoint, which is signed here when one
+is needed. Receipts go out with a null reverse-path and never earn a receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+from gateway import metrics
+from gateway.crossing import Crossing
+from gateway.relay import Relay
+from gateway.retry import RetrySchedule
+from policies.directory import Agency, Directory
+from tracker import due_receipts
+from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
+from tracker.archive import Octets
+from tracker.due_receipts import Bundle, DeliveryRow, DueReceipt
+from tracker.evidence_record import Evidence, evidence_record
+from tracker.header import scan
+from tracker.ledger import Ledger, opening, proof_text
+from tracker.model import (
+    NULL_PATH,
+    Address,
+    AddressError,
+    Connection,
+    DeliveryKind,
+    Door,
+    Envelope,
+    LetterKind,
+    Recipient,
+    now_us,
+)
+from tracker.notice import GatewayIdentity, Kind, LetterFacts, Notice, RecipientFacts
+from tracker.receipt_due import ReceiptSettings
+from tracker.receipts import compose, needs
+from tracker.reply import EnhancedStatus, Reply, ReplyError
+from tracker.states import Event, Grade
+
+_log = logging.getLogger("wasl.notices")
+
+RETURNED = 1_000_000  # octets: a larger letter comes back as its header only, whatever RET said
+_HEAD = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeSettings:
+    """What of the settings concerns receipts."""
+
+    gateway: GatewayIdentity
+    receipts: ReceiptSettings
+    digest_us: int
+    pause_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    bundle: Bundle
+    to: Address
+    message: bytes
+
+
+class Notices:
+    """The worker that sends receipts. One per process."""
+
+    def __init__(
+        self,
+        crossing: Crossing,
+        settings: NoticeSettings,
+        directory: Callable[[], Directory],
+        schedule: RetrySchedule,
+        relay: Relay | None,
+        executor: Executor,
+    ) -> None:
+        self._crossing = crossing
+        self._record = crossing.record
+        self._settings = settings
+        self._directory = directory
+        self._schedule = schedule
+        self._relay = relay
+        self._executor = executor
+        self._ledger = Ledger(crossing.record.ledger.key)  # for proofs; the writer has its own
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Send what is due until :meth:`stop`."""
+        while not self._stopping.is_set():
+            busy = False
+            try:
+                busy = await self.send_due() > 0
+            except Exception:
+                _log.exception("receipts could not be sent; trying again")
+            if not busy:
+                try:
+                    await asyncio.wait_for(self._stopping.wait(), self._settings.pause_s)
+                except TimeoutError:
+                    continue
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def send_due(self) -> int:
+        """Compose and accept one lot; returns how many messages that made."""
+        if await self._loop.run_in_executor(self._executor, self._uncovered):
+            await self._crossing.write(self._record.sign_head)
+        made, hopeless = await self._loop.run_in_executor(self._executor, self._compose_due)
+        if hopeless:
+            await self._crossing.write(lambda conn: due_receipts.drop(conn, hopeless))
+        for item in made:
+            await self._accept(item)
+        return len(made)
+
+    async def _accept(self, item: _Made) -> None:
+        at = now_us()
+        home = self._directory().by_domain(item.to.host)
+        needed = needs(item.message)
+        relay = self._relay
+        hand_over = relay is not None and relay.has_room
+        recipient = Recipient(address=item.to, notify="NEVER")
+        hop = home.code if home is not None else ""
+        acceptance = Acceptance(
+            submission_id=self._record.ids.next(),
+            kind=LetterKind.RECEIPT,
+            peer=Connection(door=Door.SELF, peer="127.0.0.1"),
+            envelope=Envelope(
+                sender=NULL_PATH,
+                recipients=(recipient,),
+                body="8BITMIME" if needed.eightbit else "7BIT",
+                smtputf8=needed.smtputf8 or not item.to.ascii,
+            ),
+            octets=Octets.of(item.message),
+            at_us=at,
+            expires_us=self._schedule.expires_us(at),
+            deliveries=(
+                DeliveryDraft(recipient=recipient, kind=DeliveryKind.RECEIPT, agency=hop, hop=hop, sign=True),
+            ),
+            message_id=scan(item.message).message_id,
+            receipt_for=item.bundle.letter.id,
+            receipt_ids=tuple(r.id for r in item.bundle.receipts),
+            hand_to=relay.owner if relay is not None and hand_over and relay.may_take(hop) else None,
+            lease_us=relay.lease_until(at) if relay is not None else 0,
+        )
+        accepted: Accepted = await self._crossing.at_record(self._record.accept_desk, acceptance)
+        for receipt in item.bundle.receipts:
+            metrics.RECEIPTS.labels(receipt.kind).inc()
+        if accepted.claims and relay is not None:
+            relay.take(accepted.claims)
+
+    def _uncovered(self) -> bool:
+        with self._record.read() as conn:
+            return due_receipts.uncovered(conn)
+
+    def _compose_due(self) -> tuple[list[_Made], list[DueReceipt]]:
+        made: list[_Made] = []
+        hopeless: list[DueReceipt] = []
+        with self._record.read() as conn:
+            bundles = due_receipts.due(
+                conn, now_us(), settings=self._settings.receipts, digest_us=self._settings.digest_us
+            )
+            for bundle in bundles:
+                to = self._address(bundle)
+                if to is None:
+                    hopeless += bundle.receipts
+                    continue
+                try:
+                    notice = self._notice(bundle, to)
+                    evidence, proof = self._proof(conn, bundle, notice)
+                    made.append(_Made(bundle, to, compose(replace(notice, evidence=evidence, proof=proof))))
+                except Exception:
+                    _log.exception("the receipt %s cannot be composed; set aside", bundle.receipts[0].id)
+                    hopeless += bundle.receipts
+        return made, hopeless
+
+    def _address(self, bundle: Bundle) -> Address | None:
+        """Whom to tell; None for an address to which no next hop leads."""
+        try:
+            to = Address.parse(bundle.receipts[0].recipient)
+        except AddressError:
+            return None
+        return to if self._directory().by_domain(to.host) is not None else None
+
+    def _notice(self, bundle: Bundle, to: Address) -> Notice:
+        letter = bundle.letter
+        sender = self._agency(letter.agency)
+        recipients: list[RecipientFacts] = []
+        for receipt in bundle.receipts:
+            told = [d for d in letter.deliveries if receipt.delivery_id in (0, d.id)]
+            if receipt.delivery_id == 0:
+                told = [d for d in told if d.state != "refused" and d.kind != DeliveryKind.PASS.value]
+            recipients += [self._recipient(receipt, d) for d in told]
+        kind = Kind.DIGEST if len(bundle.receipts) > 1 else Kind(bundle.receipts[0].kind)
+        head = b""
+        original: bytes | None = None
+        if kind is not Kind.SUBMITTED:
+            octets = self._record.archive.open(letter.archive_key)
+            try:
+                view = octets.view()
+                headers = scan(view)
+                head = bytes(view[: min(headers.body_start, _HEAD)])
+                if kind is Kind.FAILED and letter.ret == "FULL" and octets.size <= RETURNED:
+                    original = bytes(view[:])
+            finally:
+                octets.close()
+        return Notice(
+            kind=kind,
+            gateway=self._settings.gateway,
+            letter=LetterFacts(
+                author=to,
+                accepted_us=letter.accepted_us,
+                number=letter.number,
+                subject=letter.subject,
+                author_name=letter.author_name if to.key == letter.author.casefold() else "",
+                agency=letter.agency or "",
+                agency_ar=sender.name_ar if sender else "",
+                agency_en=sender.name_en if sender else "",
+                message_id=letter.message_id,
+                sha256=letter.sha256,
+                envid=letter.envid,
+            ),
+            recipients=tuple(recipients),
+            at_us=max(r.at_us for r in bundle.receipts),
+            original_headers=head,
+            original=original,
+        )
+
+    def _recipient(self, receipt: DueReceipt, d: DeliveryRow) -> RecipientFacts:
+        detail = receipt.detail
+        reply = str(detail.get("reply") or detail.get("diagnostic") or d.last_reply or "")
+        agency = self._agency(d.agency)
+        event = Event(receipt.event)
+        remote = detail.get("remote_mta") or detail.get("reporting_mta") or detail.get("peer") or ""
+        quiet = event is Event.SUBMITTED  # its detail speaks of our own client, not of another server
+        return RecipientFacts(
+            address=Address.parse(d.recipient),
+            event=event,
+            at_us=receipt.at_us,
+            grade=Grade(receipt.grade),
+            orcpt=d.orcpt,
+            agency=d.agency or "",
+            agency_ar=agency.name_ar if agency else "",
+            agency_en=agency.name_en if agency else "",
+            status=None if quiet else _status(detail.get("status"), reply),
+            reply="" if quiet else reply,
+            remote_mta="" if quiet else str(remote),
+            attempts=d.attempts,
+            last_attempt_us=None if quiet else receipt.at_us,
+            retry_until_us=d.expires_us if event in (Event.LATE, Event.HELD) else None,
+            reason_ar=str(detail.get("ar") or ""),
+            reason_en=str(detail.get("en") or ""),
+            person=str(detail.get("person") or ""),
+            disposition=_disposition(detail) if event is Event.READ else "",
+        )
+
+    def _proof(self, conn: object, bundle: Bundle, notice: Notice) -> tuple[bytes | None, bytes | None]:
+        """evidence.json and proof.txt of the one event that the receipt tells."""
+        receipt = bundle.receipts[0]
+        if len(bundle.receipts) != 1 or receipt.entry_seq is None:
+            return None, None
+        row = due_receipts.evidence_of(conn, receipt.evidence_id)  # type: ignore[arg-type]
+        checkpoint = self._ledger.covering(conn, receipt.entry_seq)  # type: ignore[arg-type]
+        if row is None or checkpoint is None:
+            return None, None
+        proof = self._ledger.prove(conn, receipt.entry_seq, checkpoint.size)  # type: ignore[arg-type]
+        record = evidence_record(
+            Evidence(
+                id=row.id,
+                gateway=notice.gateway,
+                letter=notice.letter,
+                recipients=notice.recipients,
+                event=Event(row.event),
+                at_us=row.at_us,
+                grade=Grade(row.grade),
+                ledger_index=receipt.entry_seq,
+                opening=opening(row),
+            ),
+            self._ledger.key,
+        )
+        return record, proof_text(proof, checkpoint.note).encode()
+
+    def _agency(self, code: str | None) -> Agency | None:
+        return self._directory().agency(code) if code else None
+
+
+def _status(told: object, reply: str) -> EnhancedStatus | None:
+    if isinstance(told, str):
+        try:
+            return EnhancedStatus.parse(told)
+        except ReplyError:
+            return None
+    try:
+        return Reply.parse([reply]).status
+    except ReplyError:
+        return None
+
+
+def _disposition(detail: dict[str, object]) -> str:
+    mode = detail.get("mode") or "manual-action"
+    sending = detail.get("sending_mode") or "mdn-sent-manually"
+    return f"{mode}/{sending}; {detail.get('type') or 'displayed'}"

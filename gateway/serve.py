@@ -1,0 +1,511 @@
+"""The supervisor: puts the parts together, starts the roles, keeps house, stops in order.
+
+Roles: ``smtp`` (all listeners), ``relay``, ``notices`` (receipts), ``dashboard``, ``upkeep``
+(checkpoints, reload, forgetting what is done). SIGTERM and SIGINT stop: listeners answer 421, letters being
+committed are finished, the relay ends what it began. SIGHUP reloads directory and policy; a broken
+file leaves the last good one in force (promise 7). Raises :class:`StartError` when it cannot start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from gateway import high_water, metrics
+from gateway.control import ControlServer
+from gateway.crossing import Crossing
+from gateway.data_lock import Busy, DataLock
+from gateway.desk import WireLimits
+from gateway.hop_pool import HopPools, PoolLimits
+from gateway.inbound import Inbound
+from gateway.instance import Instance
+from gateway.intake import Intake, IntakeSettings
+from gateway.notices import Notices, NoticeSettings
+from gateway.outgoing import Composer, Identity
+from gateway.relay import Relay
+from gateway.retry import RetrySchedule
+from gateway.reverse_path import ReversePath
+from gateway.settings import Settings, WireDoor
+from gateway.smtp_listener import SmtpListener
+from gateway.submission import PasswordCheck
+from gateway.tally import Tally
+from gateway.web import WebServers
+from policies.directory import DirectoryFile
+from policies.load import Limits as PolicyLimits
+from policies.load import PolicyFile
+from tracker.archive import Archive
+from tracker.ledger import LedgerBroken, LedgerKey
+from tracker.model import Door, now_us
+from tracker.notice import GatewayIdentity
+from tracker.queue import Act, act
+from tracker.receipt_due import DEFAULT_EVENTS, ReceiptSettings
+from tracker.record import Record
+from tracker.states import Event
+from tracker.store import Store, StoreError
+
+_log = logging.getLogger("wasl.serve")
+
+ROLES = ("smtp", "relay", "notices", "dashboard", "upkeep")
+
+
+class StartError(RuntimeError):
+    """The gateway cannot start; the message says what to do."""
+
+
+def open_archive(settings: Settings) -> Archive:
+    """The archive that the settings name."""
+    section = settings.archive
+    if section.kind == "s3":
+        from tracker.s3_archive import S3Archive
+
+        return S3Archive.of(
+            bucket=section.bucket or "",
+            prefix=section.prefix,
+            endpoint=section.endpoint,
+            region=section.region,
+            access_key=section.access_key,
+            secret_key=section.secret_key,
+            spool=settings.gateway.data_dir / "spool",
+            memory_limit=section.memory_limit,
+        )
+    return Archive(settings.archive_path, memory_limit=section.memory_limit)
+
+
+def open_record(settings: Settings, on_failure: Callable[[BaseException], None] | None = None) -> Record:
+    """The record that the settings name, its schema brought up to date; raises :class:`StartError`."""
+    try:
+        settings.gateway.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        key = LedgerKey.load(settings.ledger_origin, settings.ledger.key)
+        store = Store(settings.database_url)
+        store.create()
+        store.hold_node(settings.gateway.node)
+        return Record(
+            store,
+            open_archive(settings),
+            key,
+            zone=settings.gateway.zone,
+            node=settings.gateway.node,
+            on_failure=on_failure,
+        )
+    except (OSError, ValueError, StoreError, LedgerBroken) as error:
+        raise StartError(f"the record cannot be opened: {error}") from error
+
+
+def receipt_settings(settings: Settings) -> ReceiptSettings:
+    """The events that earn a receipt by the settings."""
+    r = settings.receipts
+    chosen = {
+        Event.SUBMITTED: r.accepted,
+        Event.RELAYED: r.relayed,
+        Event.DELIVERED: r.delivered,
+        Event.LATE: r.late,
+        Event.FAILED: r.failed,
+        Event.CANCELLED: r.failed,
+        Event.READ: r.read,
+        Event.PROCESSED: r.processed,
+    }
+    events = {e for e in DEFAULT_EVENTS if chosen.get(e, True)} | {e for e, on in chosen.items() if on}
+    return ReceiptSettings(events=frozenset(events), gather_above=r.digest_above)
+
+
+def mac_secrets(path: Path) -> list[bytes]:
+    """The secrets of return addresses, the newest first; raises :class:`StartError`."""
+    try:
+        lines = [line.strip() for line in path.read_text("ascii").splitlines() if line.strip()]
+        if not lines:
+            raise ValueError("is empty")
+        return [bytes.fromhex(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise StartError(f"{path}: no usable secret ({error}); `wasl init` makes one") from error
+
+
+class Gateway:
+    """One running gateway."""
+
+    def __init__(self, settings: Settings, roles: tuple[str, ...] = ROLES) -> None:
+        self.settings = settings
+        self.roles = roles
+        self.addresses: list[tuple[str, str, int]] = []  # door, host, port: where it listens
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._listeners: list[SmtpListener] = []
+        self._last_failure = 0.0
+
+    async def run(self) -> None:
+        """Serve until told to stop; raises :class:`StartError`."""
+        settings = self.settings
+        try:
+            lock = DataLock(settings.gateway.data_dir)
+        except Busy as error:
+            raise StartError(str(error)) from error
+        with lock:
+            self.record = open_record(settings, self._failed)
+            try:
+                high_water.check(settings.gateway.data_dir, self.record)
+            except high_water.Behind as error:
+                self.record.close()
+                raise StartError(str(error)) from error
+            try:
+                await self._run()
+            finally:
+                self.record.close()
+                self.record.archive.close()
+
+    def stop(self) -> None:
+        """Begin to stop."""
+        self._stop.set()
+
+    async def _run(self) -> None:
+        settings = self.settings
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="wasl-work")
+        self.directory = DirectoryFile(settings.directory.path, (settings.gateway.domain,))
+        limits = PolicyLimits(
+            size=settings.limits.message_size,
+            recipients=settings.limits.recipients,
+            hops=settings.limits.hops,
+        )
+        self.policy = PolicyFile(settings.policy.path, limits)
+        self._parts(executor)
+        if "relay" in self.roles:
+            self._start(self.relay.run(), "relay")
+        if "notices" in self.roles:
+            self._start(self.notices.run(), "notices")
+        if "upkeep" in self.roles:
+            self._start(self._upkeep(), "upkeep")
+        control = ControlServer(settings.gateway.data_dir, self._handlers())
+        await control.start()
+        web = WebServers(self)
+        try:
+            await web.start()
+            if "smtp" in self.roles:
+                await self._listen()
+            for door, host, port in self.addresses:
+                _log.info("listening: %s on %s port %d", door, host, port)
+            self._write_addresses()
+            _notify_systemd("READY=1")
+            await self._wait()
+        except OSError as error:
+            raise StartError(f"cannot listen: {error}") from error
+        finally:
+            _notify_systemd("STOPPING=1")
+            _log.info("stopping")
+            await control.stop()
+            grace = settings.limits.stop_grace.total_seconds()
+            await asyncio.gather(*(listener.stop(grace) for listener in self._listeners))
+            self.notices.stop()
+            await self.relay.stop(grace)
+            await web.stop()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await loop.run_in_executor(None, self._mark)
+            executor.shutdown(wait=True)
+
+    def _parts(self, executor: ThreadPoolExecutor) -> None:
+        settings = self.settings
+        crossing = self.crossing = Crossing(self.record)
+        macs = mac_secrets(settings.secrets.mac)
+        reverse_path = ReversePath(macs, settings.gateway.domain)
+        instance = Instance(macs, settings.gateway.hostname)
+        r = settings.relay
+        schedule = RetrySchedule(
+            waits=tuple(r.retry),
+            jitter=r.jitter,
+            warn_after=r.warn_after,
+            give_up_after=r.give_up_after,
+        )
+        self.schedule = schedule
+
+        def directory() -> Any:
+            return self.directory.current
+
+        composer = Composer(
+            Identity(
+                hostname=settings.gateway.hostname,
+                zone=ZoneInfo(settings.gateway.zone),
+                own_keys=tuple((k.key_file, settings.gateway.domain, k.selector) for k in settings.dkim),
+            ),
+            self.record.archive,
+            directory,
+            reverse_path,
+            instance,
+            executor,
+        )
+        pools = HopPools(
+            hostname=settings.gateway.hostname,
+            limits=PoolLimits(
+                connections=r.connections_per_hop,
+                letters=r.letters_per_connection,
+                idle=r.idle.total_seconds(),
+                connect=r.connect_timeout.total_seconds(),
+                reply=r.reply_timeout.total_seconds(),
+                data=r.data_timeout.total_seconds(),
+            ),
+        )
+        self.relay = Relay(
+            crossing,
+            directory,
+            composer,
+            pools,
+            schedule,
+            owner=f"{settings.gateway.node}/{secrets.token_hex(6)}",
+            lease_s=r.lease.total_seconds(),
+        )
+        relaying = self.relay if "relay" in self.roles else None
+        receipts = receipt_settings(settings)
+        self.notices = Notices(
+            crossing,
+            NoticeSettings(
+                gateway=GatewayIdentity(
+                    domain=settings.gateway.domain,
+                    hostname=settings.gateway.hostname,
+                    zone=ZoneInfo(settings.gateway.zone),
+                    name_ar=settings.gateway.title_ar,
+                    name_en=settings.gateway.title_en,
+                ),
+                receipts=receipts,
+                digest_us=int(settings.receipts.digest_after.total_seconds() * 1e6),
+            ),
+            directory,
+            schedule,
+            relaying,
+            executor,
+        )
+        inbound = Inbound(crossing, reverse_path, directory, schedule, executor)
+        self.passwords = PasswordCheck(directory, settings.submission)
+        self.intake = Intake(
+            crossing,
+            IntakeSettings(
+                domain=settings.gateway.domain,
+                number_shape=settings.numbers.shape,
+                tag_subject=settings.tags.subject,
+                receipts=receipts,
+                keep_free=settings.archive.keep_free,
+                postmaster=settings.gateway.postmaster,
+            ),
+            directory,
+            lambda: self.policy.current,
+            reverse_path,
+            instance,
+            schedule,
+            self.passwords,
+            inbound,
+            relaying,
+            executor,
+        )
+
+    async def _listen(self) -> None:
+        settings = self.settings
+        tally = Tally()
+        section = settings.limits
+        limits = WireLimits(
+            size=section.message_size,
+            recipients=section.recipients,
+            errors=section.errors_per_connection,
+            command_time=section.command_timeout.total_seconds(),
+            data_time=section.data_timeout.total_seconds(),
+            connections=section.connections,
+            connections_per_address=section.connections_per_address,
+            octets_in_flight=section.in_flight,
+        )
+        for entry in settings.listen:
+            certificate = entry.certificate or settings.tls.certificate
+            key = entry.key or settings.tls.key
+            relaying = entry.door is WireDoor.RELAY
+            context = None
+            if certificate is not None and key is not None:
+                context = server_context(certificate, key, settings.tls.client_ca if relaying else None)
+            elif not relaying:
+                raise StartError(f"the listener {entry.address} needs a certificate: set [tls]")
+            listener = SmtpListener(
+                self.intake,
+                Door.RELAY if relaying else Door.SUBMISSION,
+                limits,
+                context,
+                implicit=entry.door is WireDoor.SUBMISSIONS,
+                require_auth=not relaying,
+                hostname=settings.gateway.hostname,
+                tally=tally,
+            )
+            for host, port in await listener.start(entry.address.host, entry.address.port):
+                self.addresses.append((entry.door.value, host, port))
+            self._listeners.append(listener)
+
+    async def _wait(self) -> None:
+        """Until told to stop, or a role ended that should not."""
+        stop = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait({stop, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stop}:
+            _log.critical(
+                "the role %s ended; stopping the gateway", task.get_name(), exc_info=task.exception()
+            )
+        stop.cancel()
+
+    def _start(self, work: Any, name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    # Upkeep.
+
+    async def _upkeep(self) -> None:
+        every = self.settings.ledger.checkpoint_every.total_seconds()
+        loop = asyncio.get_running_loop()
+        signed = looked = 0.0
+        while True:
+            await asyncio.sleep(min(1.0, every))
+            now = time.monotonic()
+            try:
+                if now - signed >= every:
+                    signed = now
+                    await loop.run_in_executor(None, self.record.checkpoint)
+                    await loop.run_in_executor(None, self.record.forget_done)
+                    await loop.run_in_executor(None, self._mark)
+                if now - looked >= 2:
+                    looked = now
+                    if await loop.run_in_executor(None, self.directory.changed):
+                        self.reload()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                _log.error("upkeep failed, trying again: %s", error)
+
+    def _mark(self) -> None:
+        try:
+            high_water.write(self.settings.gateway.data_dir, self.record)
+            with self.record.read() as conn:
+                head = self.record.ledger_reader.latest(conn)
+                if head is not None:
+                    metrics.CHECKPOINT_SIZE.set(head.size)
+        except Exception as error:
+            _log.error("the high-water marks could not be written: %s", error)
+
+    def reload(self) -> None:
+        """Read directory and policy again; a broken file leaves the last good one in force."""
+        faults = self.directory.reload() + self.policy.reload(self.directory.current)
+        metrics.CONFIG_FAULTS.set(len(faults))
+        for fault in faults:
+            _log.error("%s", fault)
+        if faults:
+            _log.error("%d faults: what was in force stays in force", len(faults))
+        else:
+            _log.info("directory of %d agencies in force", len(self.directory.current))
+
+    def _failed(self, error: BaseException) -> None:
+        """A group of the writer failed; said once a second at most."""
+        now = time.monotonic()
+        if now - self._last_failure > 1:
+            self._last_failure = now
+            _log.error("a write to the record failed: %s", error)
+
+    # The control socket.
+
+    def _handlers(self) -> dict[str, Any]:
+        async def queue(request: dict[str, Any]) -> dict[str, Any]:
+            what = Act(request["act"])
+            names = [str(n) for n in request["names"]]
+            done = await asyncio.get_running_loop().run_in_executor(
+                None,
+                lambda: act(
+                    self.record,
+                    what,
+                    names,
+                    str(request.get("person") or "?"),
+                    self.schedule.expires_us(now_us()),
+                ),
+            )
+            self.relay.wake()
+            return {
+                "done": [
+                    {"delivery": d.delivery, "recipient": d.recipient, "state": d.state, "error": d.error}
+                    for d in done
+                ]
+            }
+
+        async def reload(request: dict[str, Any]) -> dict[str, Any]:
+            self.reload()
+            faults = (*self.directory.faults, *self.policy.faults)
+            return {"faults": [str(f) for f in faults], "agencies": len(self.directory.current)}
+
+        async def status(request: dict[str, Any]) -> dict[str, Any]:
+            return {"pid": os.getpid(), "roles": list(self.roles), "listen": self.addresses}
+
+        async def checkpoint(request: dict[str, Any]) -> dict[str, Any]:
+            made = await asyncio.get_running_loop().run_in_executor(None, self.record.checkpoint)
+            return {"size": made.size if made is not None else None}
+
+        async def account(request: dict[str, Any]) -> dict[str, Any]:
+            from gateway.accounts_desk import act_on_account
+
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, act_on_account, self.record, request)
+
+        return {
+            "queue": queue,
+            "reload": reload,
+            "status": status,
+            "checkpoint": checkpoint,
+            "account": account,
+        }
+
+    def _write_addresses(self) -> None:
+        """Where it listens, for tools that asked for port 0."""
+        lines = [f"{door} {host} {port}\n" for door, host, port in self.addresses]
+        target = self.settings.gateway.data_dir / "listening"
+        part = target.with_suffix(".part")
+        part.write_text("".join(lines))
+        part.replace(target)
+
+
+def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+    """TLS 1.2 and later (RFC 8996); client certificates are asked for when there is an authority for them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+        if client_ca is not None:
+            context.load_verify_locations(client_ca)
+            context.verify_mode = ssl.CERT_OPTIONAL
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"{certificate}: the certificate or its key cannot be used: {error}") from error
+    return context
+
+
+def _notify_systemd(state: str) -> None:
+    """Tell systemd (sd_notify); nothing happens where there is none."""
+    target = os.environ.get("NOTIFY_SOCKET")
+    if not target:
+        return
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect("\0" + target[1:] if target.startswith("@") else target)
+            sock.sendall(state.encode())
+        except OSError as error:
+            _log.warning("systemd could not be told %s: %s", state, error)
+
+
+def serve(settings: Settings, roles: tuple[str, ...] = ROLES) -> None:
+    """Run a gateway in this process until it is told to stop; raises :class:`StartError`."""
+    # Threads that come back from a sync or a signature must not wait 5 ms for the interpreter.
+    sys.setswitchinterval(0.0005)
+    import uvloop
+
+    async def main() -> None:
+        await Gateway(settings, roles).run()
+
+    uvloop.run(main())
