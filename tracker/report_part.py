@@ -142,7 +142,7 @@ def _ascii(text: str, limit: int) -> str:
 
 
 def _field(name: str, value: str) -> bytes:
-    """A field in which no word is longer than 200 characters, so that every line has room (RFC 5322 §2.1.1)."""
+    """A field whose words have at most 200 characters, so that no line gets too long (RFC 5322 §2.1.1)."""
     words = [word[i : i + 200] for word in value.split(" ") for i in range(0, len(word), 200)]
     value = " ".join(words)
     return header_writer.structured(name, value) if value.isascii() else header_writer.raw_utf8(name, value)
