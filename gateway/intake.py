@@ -26,7 +26,7 @@ from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
 from gateway.submission import PasswordCheck
-from policies.attachment import attachments_of
+from policies.attachment import look
 from policies.chain import Policy
 from policies.directory import Agency, Directory
 from policies.facts import Automatic, Facts, Surroundings, compute, of_envelope
@@ -246,7 +246,7 @@ class Intake:
             conn,
             around,
             looped=looped,
-            attachments=attachments_of(view, structure) if structure is not None else (),
+            attachments=look(view, structure) if structure is not None else (),
         )
         shown = {
             box.address.key

@@ -1,0 +1,41 @@
+"""Accounts of the dashboard as the command line manages them, the same with and without a running gateway.
+
+``wasl user`` sends its request through the control socket when the gateway runs, and hands it to
+:func:`act_on_account` itself when none does. Raises :class:`tracker.accounts.AccountError`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracker import accounts
+from tracker.access import Role
+from tracker.record import Record
+
+
+def act_on_account(record: Record, request: dict[str, Any]) -> dict[str, Any]:
+    """Do ``request["act"]`` (``add``, ``reset``, ``disable``, ``enable``) and tell the account as it is now."""
+    name = str(request.get("name") or "")
+    act = request.get("act")
+    if act == "add":
+        made = record.write(
+            lambda conn: accounts.make(
+                conn,
+                record.ids.next(),
+                name=name,
+                password=str(request["password"]),
+                role=Role(request.get("role") or "viewer"),
+                agency=request.get("agency"),
+                display=str(request.get("display") or ""),
+                language=str(request.get("language") or "ar"),
+                must_change=bool(request.get("must_change", True)),
+            )
+        )
+    elif act == "reset":
+        password = str(request["password"])
+        made = record.write(lambda conn: accounts.set_password(conn, name, password, must_change=True))
+    elif act in ("disable", "enable"):
+        made = record.write(lambda conn: accounts.change(conn, name, disabled=act == "disable"))
+    else:
+        raise ValueError(f"no such act: {act!r}")
+    return {"account": {"name": made.name, "role": made.role.value, "agency": made.agency}}
