@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 from flufl.bounce import all_failures
 
-from tracker import dsn
+from tracker import dsn, phrases
 from tracker.header import Buffer, Headers, mailboxes
-from tracker.mime import MESSAGE_TYPES, Structure, text_of
+from tracker.mime import HEADER_TYPES, MESSAGE_TYPES, Structure, text_of
 
 MAX_TEXT = 1 << 17  # characters of a notice that are looked at
 MAX_LINES = 3000
@@ -30,81 +30,38 @@ MAX_REPORTS = 1000
 MAX_FLUFL = 1 << 17  # octets of a message that flufl.bounce is asked about
 MAX_DIAGNOSTIC = 1000  # characters kept of what was said about a recipient
 
-_MAILER = re.compile(
-    r"mailer[-_. ]?daemon|mail[-_. ]?daemon|postmaster|post_master|mail[-_. ]delivery|mailsystem|mail[-_.]system"
-    r"|mail[-_. ]?administrator|system administrator|sysadmin|delivery (?:sub)?system|^bounces?\b|mdaemon"
-    r"|^mailer\b|^smtp(?:d32)?$|maildelivery|ndr administrator|^mailerdaemon",
-    re.IGNORECASE,
-)
-_PREFIX = re.compile(r"^\s*(?:re|fwd?|aw|wg|tr|رد|إعادة توجيه)\s*:", re.IGNORECASE)
-_SUBJECT = re.compile(
-    r"undeliver|non[- ]?deliver|not? deliver|delivery (?:status )?(?:notification|report)|delivery (?:has )?fail"
-    r"|fail(?:ed|ure)?[ :]*(?:notice|to deliver|delivery|mail)|failed (?:mail|message)|mail (?:delivery )?fail"
-    r"|returned? (?:mail|message|to sender)|returning (?:mail|message|to sender)|mail (?:system )?error|mail returned"
-    r"|delivery (?:error|problem|failure|status|delay|has been delayed|notice)|deliver(?:y)? warning|bounced? (?:mail|message)"
-    r"|could ?n[o']t (?:be deliver|send)|cannot (?:be )?(?:deliver|send)|unable to deliver|delayed mail|rejected (?:mail|message)"
-    r"|warning: (?:could not send|message)|message (?:delivery|could not|not delivered|undeliverable)|error sending your mail"
-    r"|mail (?:could not|cannot|delivery|failure|undeliv)|user unknown|unknown user|address not found|no such user"
-    r"|delivery incomplete|mail status report|e-?mail (?:not delivered|undeliverable|delivery)|not? member"
-    r"|unzustellbar|nicht zugestellt|zustell|fehlgeschlagen|non remis|remise|échec|echec|non distribu"
-    r"|no se (?:ha )?(?:pudo|podido)? ?(?:entreg|puede)|no entregad|devuelto|imposible entregar|mancata consegna|non recapitat"
-    r"|impossibile recapitar|não (?:foi )?entreg|falha na entrega|niet bezorg|onbestelbaar|ej levere|olevererb|kan inte lever"
-    r"|недостав|не доставл|невозможно достав|не может быть доставл|niedostarcz|nie dostarcz|nedoru[cč]"
-    r"|teslim edilemedi|iletilemedi|配信(?:不能|エラー|でき)|配送エラー|エラー通知|送信エラー|無法傳遞|无法投递|退信|退回|傳遞失敗|未传递"
-    r"|전달 실패|배달 실패|반송|تعذر (?:ال)?(?:تسليم|توصيل|إرسال)|تعذّر|لم يتم (?:ال)?(?:تسليم|توصيل)|فشل (?:في )?(?:ال)?(?:تسليم|توصيل|إرسال)"
-    r"|غير قابل(?:ة)? للتسليم|إشعار (?:بعدم|عدم) (?:ال)?تسليم|رسالة مرتجعة",
-    re.IGNORECASE,
-)
-_WORDS = re.compile(
-    r"could ?n[o']t be delivered|could not deliver|can ?not be delivered|not be delivered|unable to deliver|undeliverable"
-    r"|undelivered|delivery (?:to|of|has|attempt|fail|was|error|problem)[^\n]{0,60}(?:fail|error|recipient|problem|refused)"
-    r"|was not delivered|not delivered|did not reach|permanent(?:ly)? (?:fatal )?(?:error|fail)|fatal error"
-    r"|had delivery (?:problems|errors)|transcript of session|returned (?:to sender|message|below)|unknown user|user unknown"
-    r"|no such user|mailbox (?:unavailable|full|not found)|recipient(?:s)? (?:was|were|is) rejected|deliver(?:ing)? (?:a|the|your) (?:mail|message)"
-    r"|returned permanent errors|failed addresses|unknown recipient|has not (?:yet )?been delivered|wasn't delivered|invalid (?:user )?address"
-    r"|mail (?:system )?error|failure reasons|unable to send|trouble delivering|error sending|rejected by|your (?:message|mail|e-mail) to [^\n]{1,200} (?:has been )?"
-    r"(?:couldn't|could not|blocked|rejected|failed|bounced)|konnte nicht zugestellt|nicht zugestellt werden|n'a pas pu être|n’a pas pu être|no se (?:ha podido|pudo) entregar"
-    r"|impossibile recapitare|не может быть доставлено|не удалось доставить|配信できません|送信できませんでした|無法傳遞|无法投递"
-    r"|تعذر (?:تسليم|توصيل)|تعذّر|لم يتم تسليم|لم يتم توصيل|فشل تسليم|فشل توصيل|لا يمكن تسليم",
-    re.IGNORECASE,
-)
-_DELAY = re.compile(
-    r"delay|warning: could not send|will (?:keep trying|be retried|retry|continue)|still (?:being retried|trying)|transient non-fatal"
-    r"|not yet been delivered|warning (?:message )?only|you do not need to resend|temporar(?:y|ily) (?:fail|defer)|تأخر|تأخير",
-    re.IGNORECASE,
-)
-_DONE = re.compile(
-    r"successful(?:ly)? deliver|successful delivery notification|was successfully|relayed to", re.IGNORECASE
-)
-_FATAL = re.compile(r"permanent|fatal|failed|gave up|given up|could not|rejected|undeliver", re.IGNORECASE)
-
 _ADDRESS = r"(?:\"[^\"\s]{1,64}\"|[^\s<>()\[\],;:\"\\@|=]{1,128})@[^\s<>()\[\],;:\"\\@?&/|]{1,253}"
 _ANY = re.compile(_ADDRESS)
 _LINE = re.compile(
     rf"^[ \t>*•-]*(?:<?\"?|&lt;|mailto:|\()(?P<address>{_ADDRESS})(?:\"?>?|&gt;)[\"')]?[ \t]*"
-    rf"(?:<(?:mailto:)?{_ADDRESS}>)?(?P<after>:|\.\.\.|\(|\[|,|;|-|$|on |\d|invalid|user|mailbox|unknown|address|not |is |\.$)",
+    rf"(?:<(?:mailto:)?{_ADDRESS}>)?"
+    r"(?P<after>:|\.\.\.|\(|\[|,|;|-|$|on |\d|invalid|user|mailbox|unknown|address|not |is |\.$)",
     re.IGNORECASE,
 )
 _NAMED = re.compile(
-    rf"(?:RCPT TO|recipient(?: address)?|to the following (?:address|recipient)|(?:deliver\w*|delivered|send|sent) (?:\w+ ){{0,4}}to"
-    rf"|unknown (?:user|recipient|address)|user unknown|no such user|permanent errors|address|account|mailbox(?: for)?|failed for|User \S{{0,80}})"
+    r"(?:RCPT TO|recipient(?: address)?|to the following (?:address|recipient)"
+    r"|(?:deliver\w{0,5}|send|sent) (?:\w{1,20} ){0,4}to|unknown (?:user|recipient|address)|user unknown"
+    r"|no such user|permanent errors|mailbox is full|address|account|mailbox(?: for)?|failed for|User \S{1,80})"
     rf"[ \t]*:?[ \t]*[<(\"]{{0,2}}(?P<address>{_ADDRESS})",
     re.IGNORECASE,
 )
 _NOT_ONE = re.compile(
-    r"^(?:postmaster|mailer-daemon|abuse|support|helpdesk|noreply|no-reply|double-bounce)@", re.IGNORECASE
+    r"(?:postmaster|mailer-daemon|abuse|support|helpdesk|noreply|no-reply|double-bounce)@", re.IGNORECASE
 )
 
 _RETURNED = re.compile(
-    r"^[ \t>]*(?:-{2,}[^\n]{0,20}(?:(?:this is )?a copy of (?:the|your)|below this line|original message|message header|unsent message"
-    r"|(?:the )?header of the original|returned message|message text follows|message follows|your (?:original )?message|undelivered message)"
-    r"|original message (?:follows|headers?|header)|message headers? follow|below is a copy of the original|included is a copy of"
-    r"|the original message (?:was|is)? ?(?:attached|below|included)|message contents follow|message details:|\*{3,} ?original message)",
+    r"^[ \t>]*(?:[-|]{2,}[^\n]{0,20}(?:(?:this is )?a copy of (?:the|your)|below this line|original message"
+    r"|message header|unsent message|(?:the )?header of the original|returned m|message text follows"
+    r"|message follows|your (?:original )?message|undelivered message)|original message (?:follows|headers?|header)"
+    r"|message headers? follow|below is a copy of the original|included is a copy of"
+    r"|the original message (?:was|is)? ?(?:attached|below|included)|message contents follow|message details:"
+    r"|\*{3,} ?original message)",
     re.IGNORECASE | re.MULTILINE,
 )
 _HEADER_LINE = re.compile(
-    r"^(?:received|return-path|message-id|date|from|to|subject|mime-version|content-type|dkim-signature|x-[\w-]+|reply-to|sender"
-    r"|delivered-to|domainkey-signature|user-agent|x-mailer|cc|references|in-reply-to|authentication-results)[ \t]*:",
+    r"^(?:received|return-path|message-id|date|from|to|subject|mime-version|content-type|dkim-signature|x-[\w-]{1,60}"
+    r"|reply-to|sender|delivered-to|domainkey-signature|user-agent|x-mailer|cc|references|in-reply-to"
+    r"|authentication-results)[ \t]*:",
     re.IGNORECASE,
 )
 _QUOTED_ID = re.compile(
@@ -117,6 +74,8 @@ _HOST = re.compile(
     r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}\.){1,10}[A-Za-z]{2,24})",
     re.IGNORECASE,
 )
+_CODE = re.compile(r"(?<![\d.])([45])\d\d[ \-]|(?<![\d.])([45])\.\d{1,3}\.\d{1,3}(?![\d.])")
+_RULE = re.compile(r"^[ \t]*[-=*_~#|]{3,}")
 _TAG = re.compile(r"<[^<>]*>")
 _UNSEEN = re.compile(r"<(/?)(?:style|script|head)\b", re.IGNORECASE)
 _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/h\d|/li|p)\b[^<>]*>", re.IGNORECASE)
@@ -134,7 +93,7 @@ class Bounce:
 def from_mailer(headers: Headers) -> bool:
     """True when the author names itself as a mail system."""
     return any(
-        _MAILER.search(box.spec.partition("@")[0]) or _MAILER.search(box.name)
+        phrases.MAILER.search(box.spec.partition("@")[0]) or phrases.MAILER.search(box.name)
         for name in ("from", "sender")
         for box in headers.addresses(name)[:3]
     )
@@ -154,36 +113,50 @@ def null_sender(headers: Headers) -> bool:
 def failure_subject(headers: Headers) -> bool:
     """True when the subject is one that mail systems give to notices of non-delivery."""
     subject = headers.text("subject") or ""
-    return _PREFIX.match(subject) is None and _SUBJECT.search(subject[:500]) is not None
+    return phrases.ANSWER_OR_FORWARD.match(subject) is None and bool(
+        phrases.FAILURE_SUBJECT.search(subject[:500])
+    )
 
 
-def read(octets: Buffer, structure: Structure) -> Bounce | None:
-    """What a plain notice of non-delivery says, or None if the message is none."""
+def read(octets: Buffer, structure: Structure, *, declared: bool = False) -> Bounce | None:
+    """What a plain notice of non-delivery says, or None if the message is none.
+
+    ``declared``: something else in the message says that it is one.
+    """
     headers = structure.headers
     listed = headers.raw("x-failed-recipients")
     mailer = from_mailer(headers)
     null = null_sender(headers)
     subject = failure_subject(headers)
-    if not (listed or mailer or null or subject):
+    if not (declared or listed or mailer or null or subject):
         return None
     report = structure.root.params.get("report-type", "").lower()
     whole = notice_text(octets, structure)
     notice = _before_copy(whole)
-    words = _WORDS.search(notice) is not None
+    words = phrases.FAILURE_WORDS.search(notice) is not None
     fields = _FIELDS.search(whole) is not None
-    declared = report == "delivery-status" or bool(listed)
-    telling = declared or ((mailer or null) and (subject or words or fields)) or (subject and words)
+    declared = declared or report == "delivery-status" or bool(listed)
+    given_back = any(
+        p.content_type in MESSAGE_TYPES or p.content_type in HEADER_TYPES for p in structure.parts
+    )
+    telling = (
+        declared or ((mailer or null) and (subject or words or fields or given_back)) or (subject and words)
+    )
     if not telling or (
         not subject and not mailer and not declared and not fields and "auto-submitted" in headers
     ):
         return None
-    if not (subject or words or fields or listed):
+    if not (subject or words or fields or declared or (mailer and given_back)):
         return None
     own = {box.spec.lower() for name in ("from", "to", "sender") for box in headers.addresses(name)}
-    delayed = _DELAY.search(headers.text("subject") or "") is not None
+    delayed = phrases.DELAYED.search(headers.text("subject") or "") is not None
     reports = _from_fields(whole) if fields else []
     if not reports:
         reports = _from_text(notice, own, delayed)
+    if not reports and len(notice) < len(whole):
+        named = _NAMED.search(whole)
+        if named and not _is_own(named["address"], own):
+            reports = [_make(named["address"].strip(".'`"), _told(notice, ""), "failed", notice)]
     if listed:
         reports = _with_listed(reports, [box.spec for box in mailboxes(listed)], notice, delayed)
     if not reports:
@@ -267,11 +240,11 @@ def _from_text(notice: str, own: set[str], delayed: bool) -> list[dsn.Report]:
             current = None
         elif current is not None:
             current.append(line)
-        elif _DONE.search(line[:500]):
+        elif phrases.DELIVERED.search(line[:500]):
             action = "delivered"
-        elif _DELAY.search(line[:500]):
+        elif phrases.DELAYED.search(line[:500]):
             action = "delayed"
-        elif not delayed and _FATAL.search(line[:500]):
+        elif not delayed and phrases.GIVEN_UP.search(line[:500]):
             action = "failed"
         if len(blocks) >= MAX_REPORTS:
             break
@@ -285,14 +258,17 @@ def _from_text(notice: str, own: set[str], delayed: bool) -> list[dsn.Report]:
         found_any = {
             a.group().strip(".'`"): None
             for a in _ANY.finditer(notice)
-            if not _is_own(a.group(), own) and not notice[max(a.start() - 7, 0) : a.start()].endswith(("mailto:", "//"))
+            if not _is_own(a.group(), own)
+            and not notice[max(a.start() - 7, 0) : a.start()].endswith(("mailto:", "//"))
         }
         if len(found_any) == 1:
             blocks.append((next(iter(found_any)), [], "delayed" if delayed else "failed"))
     out: dict[str, dsn.Report] = {}
     for address, lines, did in blocks:
         clean = address.strip(".'`")
-        said = _said(" ".join(lines)) or _told(notice, clean)
+        said = _said(" ".join(lines))
+        if not _ANY.sub("", said).strip("<>()[]:;,. \t-"):  # nothing but the address again
+            said = _told(notice, clean)
         report = _make(clean, said, did, notice)
         known = out.get(clean.lower())
         if known is None or (known.status is None and report.status is not None):
@@ -309,38 +285,49 @@ def _said(text: str) -> str:
     return _SPACE.sub(" ", text).strip().lstrip(":>) \t")[:MAX_DIAGNOSTIC]
 
 
-_CODE = re.compile(r"(?<![\d.])[45]\d\d[ \-]|(?<![\d.])[45]\.\d{1,3}\.\d{1,3}(?![\d.])")
-
-
 def _told(notice: str, address: str) -> str:
-    """What the whole notice says, from the first line that holds an SMTP code or the address."""
+    """What the whole notice says: from the first line with an SMTP code, else after the address."""
     lines = notice.split("\n")[:MAX_LINES]
-    for index, line in enumerate(lines):
-        if _CODE.search(line[:1000]):
-            said: list[str] = []
-            for more in lines[index : index + 8]:
-                if not more.strip():
-                    break
-                said.append(more)
-            return _said(" ".join(said))
-    after = False
-    for line in lines:
-        if address in line:
-            after = True
-            rest = line.split(address, 1)[1].strip("<>:.,;\"' \t")
-            if len(rest) > 8:
-                return _said(rest)
-        elif after and line.strip():
-            return _said(line)
-    return ""
+    at = next((n for n, line in enumerate(lines) if _CODE.search(line[:1000])), None)
+    if at is not None:
+        return _paragraph(lines[at:], 8)
+    at = next((n for n, line in enumerate(lines) if address and address in line), None)
+    if at is None:
+        return ""
+    rest = lines[at].split(address, 1)[1].strip("<>:.,;\"' \t")
+    return _said(rest) if len(rest) > 8 else _paragraph(lines[at + 1 :], 8)
+
+
+def _paragraph(lines: list[str], most: int) -> str:
+    """The next lines that say something: headings that end in a colon lead on, rules are left out."""
+    out: list[str] = []
+    for line in lines[:60]:
+        text = line.strip()
+        if _RULE.match(line) and not text.strip("-=*_~#| \t"):
+            continue
+        if not text or _RULE.match(line):
+            if out and not out[-1].endswith(":"):
+                break
+            continue
+        if out and out[-1].endswith(":") and len(out) == 1 and out[0].lower() in _HEADINGS:
+            out.clear()
+        out.append(text)
+        if len(out) >= most:
+            break
+    return _said(" ".join(out))
+
+
+_HEADINGS = frozenset(
+    {"because:", "reason:", "for the following reason:", "technical details of permanent failure:"}
+)
 
 
 def _make(address: str, said: str, action: str, notice: str) -> dsn.Report:
     status = dsn.find_status(said)
     if status is None:
-        status = dsn.find_status(notice) if len(said) < 4 else None
-    if status is not None and status[0] == "4" and action == "failed" and _DELAY.search(notice):
-        action = "delayed"
+        code = _CODE.search(said)
+        if code is not None:  # RFC 3463 §3.1: the class is told, the rest is "other"
+            status = f"{code[1] or code[2]}.0.0"
     host = _HOST.search(said) or _HOST.search(notice)
     return dsn.Report(
         original_recipient=None,

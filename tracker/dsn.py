@@ -29,6 +29,7 @@ _ALIASES = {
     "undeliverable": "failed",
     "delay": "delayed",
     "expired": "failed",
+    "error": "failed",
     "deferred": "delayed",
     "deliver": "delivered",
     "relay": "relayed",

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tracker import dsn, tnef
+from tracker import dsn, phrases, tnef
 from tracker.header import Buffer, Headers, decode_words, message_id, message_ids, scan
-from tracker.mime import TNEF_TYPES, Part, Structure, decoded, walk
+from tracker.mime import TNEF_TYPES, Structure, decoded, text_of, walk
 
 NOTIFICATION_TYPES = ("message/disposition-notification", "message/global-disposition-notification")
 MAX_PART = 1 << 20  # octets of one machine part
@@ -21,6 +21,16 @@ MAX_TNEF = 1 << 20  # octets of a winmail.dat that is looked into
 
 TYPES = frozenset({"displayed", "deleted", "dispatched", "processed", "denied", "failed"})
 
+MAX_TEXT = 1 << 16  # octets of a text that is looked through for the fields of a receipt
+
+_TEXT_FIELDS = re.compile(
+    rb"^(?:Reporting-UA|Original-Recipient|Final-Recipient|Original-Message-ID|Disposition)[ \t]*:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TELLS = re.compile(
+    rb"^Disposition[ \t]*:[ \t]*(?:manual|automatic)-action[ \t]*/", re.IGNORECASE | re.MULTILINE
+)
+_COMMENT = re.compile(r"\([^()]{0,500}\)")
 _DISPOSITION = re.compile(
     r"\s*(?:(?P<mode>[A-Za-z-]+)\s*(?:/\s*(?P<sending>[A-Za-z-]+))?\s*;)?\s*(?P<type>[A-Za-z-]+)"
     r"\s*(?:/\s*(?P<modifiers>[^;\r\n]*))?"
@@ -43,6 +53,7 @@ class Disposition:
     errors: tuple[str, ...] = ()  # texts of Error, Failure and Warning fields
     in_reply_to: str | None = None
     wrapped: bool = False  # read from TNEF, where there is no machine part
+    refusal: str | None = None  # what a filter said that refused the message and calls that ``deleted``
 
     @property
     def is_read(self) -> bool:
@@ -55,17 +66,33 @@ def read(octets: Buffer, structure: Structure | None = None) -> Disposition | No
     parts = walk(octets) if structure is None else structure
     part = parts.first(*NOTIFICATION_TYPES)
     if part is not None:
-        return _from_part(octets, parts, part)
-    return _from_tnef(octets, parts)
+        return _from_fields(octets, parts, decoded(octets, part))
+    return _from_text(octets, parts) or _from_tnef(octets, parts)
 
 
-def _from_part(octets: Buffer, structure: Structure, part: Part) -> Disposition:
-    content = decoded(octets, part)[:MAX_PART].lstrip(b"\r\n\t ")
+def _from_text(octets: Buffer, structure: Structure) -> Disposition | None:
+    """Some programs write the fields of a receipt into its text and forget the part."""
+    declared = structure.root.params.get("report-type", "").lower() == "disposition-notification"
+    for part in structure.leaves():
+        if part.content_type != "text/plain" or part.within >= 0 or part.end - part.start > MAX_TEXT:
+            continue
+        content = decoded(octets, part)
+        fields = _TEXT_FIELDS.search(content)
+        if fields is not None and (declared or _TELLS.search(content)):
+            return _from_fields(octets, structure, content[fields.start() :])
+    return None
+
+
+def _from_fields(octets: Buffer, structure: Structure, content: bytes) -> Disposition:
+    content = content[:MAX_PART].lstrip(b"\r\n\t ")
     if b"\n" not in content:
         content = content.replace(b"\r", b"\n")
     # Some programs part the fields by blank lines; every field counts.
     fields = scan(re.sub(rb"\n(?:[ \t\r]*\n)+", b"\n", content))
-    found = _DISPOSITION.match(fields.plain("disposition")[:500])
+    told = decode_words(fields.raw("disposition") or b"")
+    while told != (bare := _COMMENT.sub(" ", told)):
+        told = bare
+    found = _DISPOSITION.match(told[:500])
     top = structure.headers
     answers = message_ids(top.raw("in-reply-to"))
     return Disposition(
@@ -80,7 +107,18 @@ def _from_part(octets: Buffer, structure: Structure, part: Part) -> Disposition:
         gateway=fields.text("mdn-gateway"),
         errors=tuple(decode_words(v) for n in ("error", "failure", "warning") for v in fields.all(n)[:20]),
         in_reply_to=answers[0] if answers else None,
+        refusal=_refusal(octets, structure, found),
     )
+
+
+def _refusal(octets: Buffer, structure: Structure, found: re.Match[str] | None) -> str | None:
+    """The words of a refusal (Sieve, RFC 5429 §2.1.2; over quota) that calls itself ``deleted``."""
+    if _word(found, "type") != "deleted" or _word(found, "mode") != "automatic-action":
+        return None
+    words = next((p for p in structure.leaves() if p.content_type == "text/plain" and p.within < 0), None)
+    text = " ".join(text_of(octets, words, limit=MAX_TEXT).split())[:1000] if words else ""
+    subject = structure.headers.text("subject") or ""
+    return text if phrases.REJECTED.search(f"{subject[:300]} {text}") else None
 
 
 def _word(found: re.Match[str] | None, group: str) -> str | None:

@@ -55,10 +55,13 @@ REPORT_TYPES = frozenset(
         "message/feedback-report",
     }
 )
-HEADER_TYPES = frozenset({"text/rfc822-headers", "text/rfc822-header", "message/global-headers"})
+HEADER_TYPES = frozenset(
+    {"text/rfc822-headers", "text/rfc822-header", "message/rfc822-headers", "message/global-headers"}
+)
 MESSAGE_TYPES = frozenset({"message/rfc822", "message/global", "message/news"})
 TNEF_TYPES = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
 
+_LIKELY_BOUNDARY = re.compile(rb"\n--([^\r\n]{4,200})\r?\n(?=Content-[A-Za-z-]{2,40}:)", re.IGNORECASE)
 _BLANK_LINES = re.compile(rb"[ \t]+(?=\n)")
 
 
@@ -222,14 +225,24 @@ class _Walk:
     def _split(self, part: Part) -> list[tuple[int, int]]:
         """Where the body parts of a multipart begin and end (RFC 2046 §5.1.1)."""
         boundary = part.params.get("boundary", "").rstrip()
-        if not boundary or len(boundary) > 1000:
-            self._fault("no boundary")
-            return []
+        kids: list[tuple[int, int]] = []
+        if boundary and len(boundary) <= 1000:
+            kids = self._cut(part, boundary.encode("utf-8", "surrogateescape"))
+        if not kids:
+            self._fault("boundary not found" if boundary else "no boundary")
+            # Folded wrongly, lost or changed on the way: the first line that begins a part tells.
+            seen = _LIKELY_BOUNDARY.search(
+                self.data, max(part.start - 1, 0), min(part.end, part.start + 65536)
+            )
+            if seen is not None:
+                kids = self._cut(part, seen[1].rstrip())
+        return kids
+
+    def _cut(self, part: Part, mark: bytes) -> list[tuple[int, int]]:
         self.budget -= part.end - part.start
         if self.budget < 0:
             self._fault("too slow")
             return []
-        mark = boundary.encode("utf-8", "surrogateescape")
         line = re.compile(rb"\n--" + re.escape(mark) + rb"(--)?[ \t]*\r*(?:\n|\Z)")
         kids: list[tuple[int, int]] = []
         begin = -1
@@ -251,9 +264,7 @@ class _Walk:
                 break
         if begin >= 0:
             kids.append((begin, part.end))
-        if not kids:
-            self._fault("boundary not found")
-        elif not closed:
+        if kids and not closed:
             self._fault("boundary not closed")
         return kids
 
