@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from typing import Any
 
 from tests.servers.dovecot import Dovecot, Tls
 from tests.servers.maildir import Maildir
+from tests.servers.packages import unpacked
 from tests.servers.place import (
     Child,
     Place,
@@ -111,9 +113,52 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 @dataclass(frozen=True, kw_only=True)
+class Installation:
+    """Where Postfix's programs are, and whom they run as."""
+
+    commands: str | None = None  # folder; None: on the PATH
+    libraries: Path | None = None  # folder to look for its shared libraries in
+    settings: Mapping[str, str] = field(default_factory=dict)
+    owner: str = "postfix"
+
+    def program(self, name: str) -> str:
+        """The path of one of its commands."""
+        return f"{self.commands}/{name}" if self.commands else program(name)
+
+    def env(self, config: Path) -> dict[str, str]:
+        """The environment its programs need."""
+        more = {"LD_LIBRARY_PATH": str(self.libraries)} if self.libraries else {}
+        return {"MAIL_CONFIG": str(config), **more}
+
+
+def _unpacked(at: Place) -> Installation:
+    """Postfix out of its package, for a host where another mail server holds its place.
+
+    The host has no users ``postfix`` and ``postdrop`` then; two that every Debian has stand in for them.
+    """
+    package = unpacked("postfix")
+    for part in ("usr/lib/postfix", "usr/sbin"):
+        shutil.copytree(package / part, at / part, symlinks=True, dirs_exist_ok=True)
+    return Installation(
+        commands=str(at / "usr/sbin"),
+        libraries=at / "usr/lib/postfix",
+        owner="daemon",
+        settings={
+            "mail_owner": "daemon",
+            "setgid_group": "mail",
+            "daemon_directory": str(at / "usr/lib/postfix/sbin"),
+            "command_directory": str(at / "usr/sbin"),
+            "shlib_directory": str(at / "usr/lib/postfix"),
+            "import_environment": "MAIL_CONFIG LD_LIBRARY_PATH",
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Postfix:
     """A running Postfix."""
 
+    installation: Installation
     place: Place
     child: Child
     host: str
@@ -139,7 +184,10 @@ class Postfix:
     def run(self, name: str, *arguments: str) -> str:
         """Run one of its commands (``postqueue``, ``postsuper``, ``postfix``) on this instance."""
         done = subprocess.run(
-            [program(name), "-c", str(self.config), *arguments], capture_output=True, text=True, check=False
+            [self.installation.program(name), "-c", str(self.config), *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **self.installation.env(self.config)},
         )
         if done.returncode:
             raise ServerFailed(f"{name} {arguments}: {done.stderr}")
@@ -173,15 +221,15 @@ def _write_routes(at: Place, routes: Mapping[str, str]) -> None:
     _write(at, "transport", "".join(f"{domain} {target}\n" for domain, target in routes.items()))
 
 
-def _folders(at: Place) -> None:
+def _folders(at: Place, owner: str) -> None:
     at.folder("queue")
     for name in _QUEUES.split():
-        at.folder(f"queue/{name}", mode=0o700, owner="postfix")
-    at.folder("queue/private", mode=0o700, owner="postfix")
-    at.folder("queue/public", mode=0o710, owner="postfix")
-    at.folder("queue/maildrop", mode=0o730, owner="postfix")
+        at.folder(f"queue/{name}", mode=0o700, owner=owner)
+    at.folder("queue/private", mode=0o700, owner=owner)
+    at.folder("queue/public", mode=0o710, owner=owner)
+    at.folder("queue/maildrop", mode=0o730, owner=owner)
     at.folder("queue/pid")
-    at.folder("data", mode=0o700, owner="postfix")
+    at.folder("data", mode=0o700, owner=owner)
     at.folder("mail", owner="nobody")
     at.folder("etc")
 
@@ -200,6 +248,7 @@ def postfix(
     milter: Path | str | None = None,
     host: str = "127.0.0.1",
     bind: str = "",
+    installed: bool | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Postfix]:
     """Start Postfix (0.1 s) and stop it at the end.
@@ -207,14 +256,17 @@ def postfix(
     ``domains`` are its own; their mail goes to ``deliver_to`` by LMTP or else to Maildirs of its own.
     ``mailboxes`` names who exists (without it, that is Dovecot's affair). ``relayhost`` takes what
     is not its own, ``routes`` is a transport map, ``milter`` a socket, ``bind`` the loopback address it
-    sends from. ``settings`` are further lines of main.cf and go last.
+    sends from. ``settings`` are further lines of main.cf and go last. ``installed`` is the host's own
+    Postfix or the unpacked one; without it the host's is taken if it has one.
     """
     if os.geteuid() != 0:
         raise ServerFailed(
             "Postfix can only be started by root: run the tests with `make test` (it uses sudo)"
         )
     with own_place("px", place) as at:
-        _folders(at)
+        has = shutil.which("postfix", path="/usr/sbin:/usr/local/sbin") is not None
+        made = Installation() if (has if installed is None else installed) else _unpacked(at)
+        _folders(at, made.owner)
         port, submission = free_port(host), free_port(host)
         delivery = f"lmtp:inet:{deliver_to.host}:{deliver_to.lmtp_port}" if deliver_to else "virtual"
         main = _MAIN.format(
@@ -246,20 +298,22 @@ def postfix(
         if milter:
             more |= {"smtpd_milters": f"unix:{milter}" if isinstance(milter, Path) else milter}
             more |= {"milter_default_action": "tempfail"}
-        more |= settings or {}
+        more |= {**made.settings, **(settings or {})}
         _write(at, "main.cf", main + "".join(f"{key} = {value}\n" for key, value in more.items()))
         master = _MASTER.format(port=port, submission=submission, sasl="yes" if deliver_to else "no")
         _write(at, "master.cf", master)
         daemons = subprocess.run(
-            [program("postconf"), "-h", "-c", str(at / "etc"), "daemon_directory"],
+            [made.program("postconf"), "-h", "-c", str(at / "etc"), "daemon_directory"],
             capture_output=True,
             text=True,
             check=True,
+            env={**os.environ, **made.env(at / "etc")},
         ).stdout.strip()
         # `postfix start` spends two seconds on checks of an installation; master itself needs none of them.
         command: list[str | Path] = [f"{daemons}/master", "-s", "-c", at / "etc"]
-        with Child(command, log=at / "master.out", env={"MAIL_CONFIG": str(at / "etc")}, grace=3) as child:
+        with Child(command, log=at / "master.out", env=made.env(at / "etc"), grace=3) as child:
             server = Postfix(
+                installation=made,
                 place=at,
                 child=child,
                 host=host,
