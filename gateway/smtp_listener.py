@@ -22,13 +22,13 @@ from gateway.desk import Desk, WireLimits
 from gateway.smtp_path import Offered
 from gateway.smtp_server import SmtpServer
 from gateway.smtp_wire import STOPPING, Cut
-from gateway.tally import Tally
+from gateway.tally import Tally, address_group, plain_address
 from tracker.model import Door
 from tracker.reply import Reply
 
 log = logging.getLogger(__name__)
 
-_SWEEP = 1.0  # seconds between two looks at the deadlines
+_SWEEP = 1.0  # seconds between two looks at the deadlines, or a quarter of the shortest limit
 
 
 class SmtpListener:
@@ -65,7 +65,10 @@ class SmtpListener:
         self.addresses: list[tuple[str, int]] = []
         self._letters: set[asyncio.Task[Reply]] = set()
         self._servers: list[asyncio.Server] = []
+        self._accepting: list[tuple[socket.socket, asyncio.Task[None]]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_every = min(_SWEEP, limits.command_time / 4, limits.data_time / 4, limits.linger_time / 4)
         self._stopping = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -79,16 +82,17 @@ class SmtpListener:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
             sock = _listening(family, kind, proto, address, reuse_port)
-            try:
-                server = await self.loop.create_server(lambda: SmtpServer(self), sock=sock, backlog=backlog)
-            except BaseException:
-                sock.close()
-                raise
-            self._servers.append(server)
             made.append(sock.getsockname()[:2])
+            if self.implicit:
+                sock.listen(backlog)
+                self._accepting.append((sock, self.loop.create_task(self._accept(sock))))
+            else:
+                self._servers.append(
+                    await self.loop.create_server(lambda: SmtpServer(self), sock=sock, backlog=backlog)
+                )
         self.addresses += made
         if self._sweeper is None:
-            self._sweeper = self.loop.call_later(_SWEEP, self._sweep)
+            self._sweeper = self.loop.call_later(self._sweep_every, self._sweep)
         return made
 
     async def stop(self, grace_s: float = 10.0) -> int:
@@ -99,6 +103,13 @@ class SmtpListener:
         self._stopping = True
         for server in self._servers:
             server.close()
+        for sock, accepting in self._accepting:
+            accepting.cancel()
+            with suppress(asyncio.CancelledError):
+                await accepting
+            sock.close()
+        for handshake in self._handshakes:
+            handshake.cancel()
         for session in list(self.sessions):
             session.stop()
         until = self.loop.time() + grace_s
@@ -121,11 +132,42 @@ class SmtpListener:
             async with asyncio.timeout_at(until):
                 await self._empty.wait()
 
+    async def _accept(self, sock: socket.socket) -> None:
+        """Accept for implicit TLS. The loop's own server would tell us of a connection only after its
+        handshake, and those that never finish one would count for nothing."""
+        while True:
+            try:
+                peer, name = await self.loop.sock_accept(sock)
+            except OSError as error:
+                log.warning("accept: %s", error)  # out of descriptors, say
+                await asyncio.sleep(_SWEEP)
+                continue
+            task = self.loop.create_task(self._handshake(peer, plain_address(name[0])))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _handshake(self, sock: socket.socket, peer: str) -> None:
+        session = SmtpServer(self)
+        made = False
+        try:
+            if self.enter(session, peer):
+                await self.loop.connect_accepted_socket(
+                    lambda: session, sock, ssl=self.tls, ssl_handshake_timeout=self.limits.handshake_time
+                )
+                made = True
+        except (OSError, EOFError, TimeoutError) as error:
+            log.info("TLS handshake with %s: %s", peer, error)
+        finally:
+            if not made:
+                sock.close()
+                self.gone(session)
+
     # What sessions ask.
 
-    def enter(self, session: SmtpServer, address: str) -> bool:
+    def enter(self, session: SmtpServer, peer: str) -> bool:
         """Count a new session; False when it is one too many."""
         tally = self.tally
+        address = address_group(peer)
         full = (
             tally.connections >= self.limits.connections
             or tally.by_address[address] >= self.limits.connections_per_address
@@ -186,7 +228,7 @@ class SmtpListener:
         for session in list(self.sessions):
             if session.deadline < now:
                 session.expire()
-        self._sweeper = self.loop.call_later(_SWEEP, self._sweep)
+        self._sweeper = self.loop.call_later(self._sweep_every, self._sweep)
 
 
 def _listening(family: int, kind: int, proto: int, address: Any, reuse_port: bool) -> socket.socket:

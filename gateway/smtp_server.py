@@ -28,7 +28,7 @@ from gateway.desk import MailParams
 from gateway.smtp_data import BARE, BUSY, NO_SPACE, Content, DotStream
 from gateway.smtp_path import Offered, Refused, parse_mail, parse_rcpt
 from gateway.smtp_wire import STOPPING, UNSYNCHRONISED, Cut, Hangup, LongLine, Wire
-from gateway.tally import address_group, plain_address
+from gateway.tally import plain_address
 from gateway.tls_peer import tls_info
 from tracker.model import Address, Connection, Envelope, Recipient
 from tracker.reply import UNFORESEEN, Reply
@@ -135,7 +135,7 @@ class SmtpServer(Wire):
         self.refused_recipients = 0
         self.commands = 0
         self.auth_failures = 0
-        self.began = self.loop.time()
+        self.ends = self.loop.time() + listener.limits.session_time
         self.stopping = False
         self.in_content = False  # content is coming in, or its letter is being taken
         self.counted_as = ""  # address that the tally holds for us
@@ -145,12 +145,14 @@ class SmtpServer(Wire):
     # The session.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        name = transport.get_extra_info("peername") or ("", 0)
-        peer = plain_address(name[0]) if isinstance(name, tuple) else "local"
-        self.conn = Connection(
-            door=self.listener.door, peer=peer, port=name[1] if isinstance(name, tuple) else 0
-        )
-        self._refusing = not self.listener.enter(self, address_group(peer))
+        name = transport.get_extra_info("peername")
+        host, port = name[:2] if isinstance(name, tuple) else ("", 0)
+        peer = plain_address(host)
+        self.conn = Connection(door=self.listener.door, peer=peer, port=port)
+        if self.listener.implicit:  # counted before its handshake
+            self._secured_by(transport)
+        else:
+            self._refusing = not self.listener.enter(self, peer)
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -162,8 +164,6 @@ class SmtpServer(Wire):
         try:
             if self._refusing:
                 raise Cut(_line(421, "4.7.0", "Too many connections, please try again later"))
-            if self.listener.implicit:
-                await self._handshake()
             await self._greet()
             while True:
                 await self._next_command()
@@ -200,12 +200,13 @@ class SmtpServer(Wire):
         now = self.loop.time()
         if self.stopping:
             raise Cut(STOPPING, linger=False)
-        if now - self.began > limits.session_time:
+        if now > self.ends:
             raise Cut(_TOO_LONG_SESSION)
-        await self.relieve(now + limits.command_time)
+        deadline = min(now + limits.command_time, self.ends)
+        await self.relieve(deadline)
         self.in_content = False
         try:
-            line = await self.next_line(limits.auth_line, now + limits.command_time)
+            line = await self.next_line(limits.auth_line, deadline)
         except LongLine:
             line = None
         self.commands += 1
@@ -348,9 +349,12 @@ class SmtpServer(Wire):
         if layer is None or self.lost:
             raise Hangup
         self.transport = layer
-        self.secured = True
+        self._secured_by(layer)
+
+    def _secured_by(self, layer: asyncio.BaseTransport) -> None:
         ssl_object: ssl.SSLObject = layer.get_extra_info("ssl_object")
         self.conn = replace(self.conn, tls=tls_info(ssl_object))
+        self.secured = True
 
     # Authentication.
 

@@ -269,6 +269,8 @@ class Wire(SMTP):
         self.flush()
         self.forget_input()
         self._deaf = True
+        if not (self.secured or self.lost) and self.transport is not None:
+            self.transport.write_eof()
         until = self.loop.time() + self.limits.linger_time
         while not (self._eof or self.lost) and self.loop.time() < until:
             self._waiter = self.loop.create_future()

@@ -18,7 +18,7 @@ from tracker.archive import Archive, Spool
 
 def reference(wire: bytes) -> tuple[bytes, bytes] | None:
     """RFC 5321 §4.5.2 read literally, line by line: content and what follows, or None without an end."""
-    content = []
+    content: list[bytes] = []
     at = 0
     while (end := wire.find(b"\r\n", at)) >= 0:
         line = wire[at : end + 2]

@@ -139,6 +139,7 @@ class Client:
         transport = await loop.start_tls(self.writer.transport, protocol, context, server_hostname=name)
         assert transport is not None
         reader.set_transport(transport)
+        self.clear = self.writer  # a StreamWriter that is collected closes its transport
         self.reader, self.writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     def close(self) -> None:
@@ -202,7 +203,7 @@ async def play(client: Client, transcript: str) -> None:
         if line[:3] == "C: " or line == "C:":
             pending += line[3:].encode() + b"\r\n"
         elif line[:3] == "C> ":
-            pending += codecs.escape_decode(line[3:].encode())[0]  # type: ignore[attr-defined]
+            pending += codecs.escape_decode(line[3:].encode())[0]
         elif line[:3] == "S: ":
             if pending:
                 await client.send(pending)
