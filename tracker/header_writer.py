@@ -9,8 +9,8 @@ Lines are folded at 78 octets at the most (76 with an encoded word, RFC 2047 §2
 text stays readable, so that ``[MOF/2026/000123]`` can be searched for in the raw message.
 
 HOW IT FAILS
-    :class:`HeaderError` for a control character (CR, LF, NUL, TAB, DEL, C1), a line or paragraph
-    separator, a lone surrogate, a name that is no field name, and an atom that fits no line of 998
+    :class:`HeaderError` for a control character (CR, LF, NUL, TAB, DEL, C1), in texts of ours a line or
+    paragraph separator too, a lone surrogate, a name that is no field name, an atom that fits no line of 998
     octets. Nothing is repaired here; whoever holds a foreign text decides what to make of it first.
     The interpreter's ``email`` package is not used: versions of it write a newline that was hidden
     in an encoded word as a real line break.
@@ -38,6 +38,7 @@ _ATOM_PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-]+(?: [A-Za-z0-9!#$%&'
 _PARAMETER_TOKEN = re.compile(r"[A-Za-z0-9!#$%&+\-^_`{|}~.]+")
 _WORD_OVERHEAD = len("=?utf-8?B??=")
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # RFC 2047 §5 (3)
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # even in an address, which is as it is
 _WIDE_GAP = " " * 9
 _LONGEST_PLAIN = 60  # a longer word without a space is encoded so that it can be folded
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -80,7 +81,9 @@ def raw_utf8(name: str, value: str) -> bytes:
     Folds stand only where the value has a space. Raises :class:`HeaderError`.
     """
     _check_name(name)
-    return _fold(name, checked(value).strip(" ").split(" "))
+    if _UNWRITABLE.search(value):
+        raise HeaderError(f"{name}: control character")
+    return _fold(name, value.strip(" ").split(" "))
 
 
 def address_field(name: str, addresses: Iterable[tuple[str, Address]]) -> bytes:
@@ -93,7 +96,9 @@ def address_field(name: str, addresses: Iterable[tuple[str, Address]]) -> bytes:
     atoms: list[str] = []
     for display, address in addresses:
         try:
-            Address.parse(checked(str(address)))
+            if _UNWRITABLE.search(str(address)):
+                raise HeaderError(f"{name}: control character in address")
+            Address.parse(str(address))
         except AddressError as error:
             raise HeaderError(f"{name}: {error}") from error
         if atoms:

@@ -275,6 +275,16 @@ def test_addresses_outside_ascii_get_the_global_forms_and_stay_seven_bit() -> No
     assert reports[0].original_recipient == "دي@ص.example"
 
 
+@pytest.mark.parametrize("local", ["a\u2028b", "a\u202eb", "ك" * 32, '"a b"', '"\\"<x>"'])
+def test_the_oddest_address_that_the_wire_allows_is_answered(local: str) -> None:
+    odd = Address.parse(f"{local}@x.example")
+    facts = recipient(Event.FAILED, str(odd))
+    octets = compose(notice(Kind.FAILED, facts, letter=dataclasses.replace(LETTER, author=odd)))
+    check_wire(octets)
+    reports = dsn.read(octets)
+    assert reports is not None and len(reports) == 1
+
+
 def test_an_author_outside_ascii_needs_smtputf8() -> None:
     letter = dataclasses.replace(LETTER, author=Address.parse("سامي@مالية.example"))
     octets = compose(notice(Kind.SUBMITTED, letter=letter))
