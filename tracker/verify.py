@@ -719,6 +719,14 @@ class _Evidence:
         return Line(self.file, code, good, values)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object that names no member twice: two readers could read two things."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is named twice")
+    return members
+
+
 def _strings(values: object) -> Iterator[str]:
     return (value for value in values if isinstance(value, str)) if isinstance(values, Iterable) else iter(())
 
@@ -768,7 +776,7 @@ class _Check:
         if start[:1] not in (b"{", b"["):
             return False
         try:
-            value = json.loads(data.decode("utf-8-sig"))
+            value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once)
         except (ValueError, RecursionError):
             return False
         if isinstance(value, dict) and isinstance(value.get("cases"), list):
@@ -858,9 +866,9 @@ class _Check:
                 evidence.octets.update(_strings([entry.get("octets")]))
                 evidence.parts.update(_strings(entry.get("parts")))
         if not same:
-            index = evidence.members.get("LedgerIndex")
-            elsewhere = isinstance(index, int) and index in proven
-            self.result.lines.append(evidence.line("record", False if elsewhere else None, index))
+            claimed = evidence.members.get("LedgerIndex")
+            elsewhere = isinstance(claimed, int) and claimed in proven
+            self.result.lines.append(evidence.line("record", False if elsewhere else None, claimed))
         self.result.vouched += relied
         self.result.doubtful += not relied
         if signed or fits:
