@@ -49,7 +49,7 @@ class DeliveryDraft:
     hop: str
     state: State = State.QUEUED
     bcc: bool = False
-    asks: tuple[Event, ...] = ()  # the events that earn the author a receipt
+    asks: tuple[str, ...] = ()  # the events that earn the author a receipt; relayed? if the hop tells nothing
     tag: bool = False  # our fields and our return address; False: the copy goes out as it came
     subject_tag: bool = False
     sign: bool = False
@@ -216,18 +216,27 @@ def _half_key(a: Acceptance) -> tuple[str | None, str, str | None, bytes] | None
     return a.agency, a.author.casefold(), a.message_id, a.digest
 
 
+_s, _l = schema.submission.c, schema.letter.c
+# Statements of the hot path are made once: building and keying one costs more than running it.
+_REPEATS = (
+    select(_s.envelope_digest, _l.id, _l.number)
+    .join(schema.letter, _l.id == _s.letter_id)
+    .where(_s.envelope_digest.in_(bindparam("digests", expanding=True)), _s.at_us > bindparam("since"))
+)
+_HALVES = select(_l.agency, _l.author, _l.message_id, _l.digest, _l.id, _l.number, _l.thread_id).where(
+    _l.digest.in_(bindparam("digests", expanding=True)),
+    _l.accepted_us > bindparam("since"),
+    _l.kind == LetterKind.LETTER.value,
+)
+
+
 def _find_repeats(
     conn: Connection, payloads: Sequence[Acceptance], digests: list[bytes]
 ) -> dict[bytes, Accepted]:
     since = min(a.at_us for a in payloads) - SAME_LETTER_US
-    rows = conn.execute(
-        select(schema.submission.c.envelope_digest, schema.letter.c.id, schema.letter.c.number)
-        .join(schema.letter, schema.letter.c.id == schema.submission.c.letter_id)
-        .where(schema.submission.c.envelope_digest.in_(digests), schema.submission.c.at_us > since)
-    )
     return {
         bytes(digest): Accepted(letter_id=letter_id, number=number, repeat=True)
-        for digest, letter_id, number in rows
+        for digest, letter_id, number in conn.execute(_REPEATS, {"digests": digests, "since": since})
     }
 
 
@@ -238,15 +247,11 @@ def _find_halves(
     if not wanted:
         return {}
     since = min(a.at_us for a in payloads) - SAME_LETTER_US
-    c = schema.letter.c
-    rows = conn.execute(
-        select(c.agency, c.author, c.message_id, c.digest, c.id, c.number, c.thread_id).where(
-            c.digest.in_(wanted), c.accepted_us > since, c.kind == LetterKind.LETTER.value
-        )
-    )
     return {
         (agency, author.casefold(), message_id, bytes(digest)): (letter_id, number, thread_id)
-        for agency, author, message_id, digest, letter_id, number, thread_id in rows
+        for agency, author, message_id, digest, letter_id, number, thread_id in conn.execute(
+            _HALVES, {"digests": wanted, "since": since}
+        )
     }
 
 
@@ -269,6 +274,17 @@ def _find_threads(conn: Connection, payloads: Sequence[Acceptance]) -> dict[str,
         ):
             found[number] = letter_id, thread_id
     return found
+
+
+_INSERT_LETTER = insert(schema.letter)
+_INSERT_SUBMISSION = insert(schema.submission)
+_INSERT_DELIVERY = insert(schema.delivery)
+_INSERT_ATTEMPT = insert(schema.attempt)
+_SETTLE = (
+    update(schema.receipt)
+    .where(schema.receipt.c.id == bindparam("b_id"))
+    .values(state="sent", sent_letter_id=bindparam("b_letter"))
+)
 
 
 class _Lot:
@@ -458,23 +474,18 @@ class _Lot:
 
     def flush(self) -> None:
         conn = self._conn
-        for table, rows in (
-            (schema.letter, self.letters),
-            (schema.submission, self.submissions),
-            (schema.delivery, self.deliveries),
-            (schema.attempt, self.attempts),
+        for statement, rows in (
+            (_INSERT_LETTER, self.letters),
+            (_INSERT_SUBMISSION, self.submissions),
+            (_INSERT_DELIVERY, self.deliveries),
+            (_INSERT_ATTEMPT, self.attempts),
         ):
             if rows:
-                conn.execute(insert(table), rows)
+                conn.execute(statement, rows)
         if self.receipts:
             insert_receipts(conn, self.receipts)
         if self.settled:
-            conn.execute(
-                update(schema.receipt)
-                .where(schema.receipt.c.id == bindparam("b_id"))
-                .values(state="sent", sent_letter_id=bindparam("b_letter")),
-                self.settled,
-            )
+            conn.execute(_SETTLE, self.settled)
         self._desk._book.write(conn, self.proofs)
 
 

@@ -55,6 +55,9 @@ def evidence_row(
     )
 
 
+_INSERT = insert(schema.evidence)
+
+
 class EvidenceBook:
     """Where evidence is written. ``sequenced`` is False on a gateway with several nodes."""
 
@@ -67,7 +70,7 @@ class EvidenceBook:
         if not proofs:
             return
         conn.execute(
-            insert(schema.evidence),
+            _INSERT,
             [
                 {
                     "id": p.row.id,

@@ -237,7 +237,7 @@ class IdSource:
     EPOCH_MS: ClassVar[int] = 1_577_836_800_000
 
     def __post_init__(self) -> None:
-        self._last_ms = self.floor >> 22
+        self._last_ms = (self.floor >> 22) + 1 if self.floor else 0
 
     def next(self) -> int:
         ms = time.time_ns() // 1_000_000 - self.EPOCH_MS

@@ -122,21 +122,7 @@ class NoteDesk(Desk):
                 )
             )
         if ends:
-            a = schema.attempt.c
-            conn.execute(
-                update(schema.attempt)
-                .where(a.id == bindparam("b_id"))
-                .values(
-                    ended_us=bindparam("b_ended"),
-                    peer=bindparam("b_peer"),
-                    tls=bindparam("b_tls"),
-                    reply=bindparam("b_reply"),
-                    transcript=bindparam("b_transcript"),
-                    result=bindparam("b_result"),
-                    edit=bindparam("b_edit"),
-                ),
-                ends,
-            )
+            conn.execute(_END, ends)
         if waiting:
             conn.execute(_UPDATE, list(waiting.values()))
         self._book.write(conn, proofs)
@@ -161,19 +147,9 @@ class NoteDesk(Desk):
         self._book.forget()
 
     def _rows(self, conn: Connection, payloads: Sequence[Note]) -> dict[int, Any]:
-        d, s = schema.delivery.c, schema.submission.c
+        statement = _ROWS if conn.dialect.name == "sqlite" else _ROWS_LOCKED
         ids = sorted({n.delivery_id for n in payloads})
-        statement = (
-            select(
-                d.id, d.letter_id, d.submission_id, d.kind, d.state, d.grade, d.outcome,
-                d.asks, d.next_us, d.warned_us, d.expires_us, d.last_reply, s.sender, s.archive_key,
-            )
-            .join(schema.submission, s.id == d.submission_id)
-            .where(d.id.in_(ids))
-        )  # fmt: skip
-        if conn.dialect.name != "sqlite":
-            statement = statement.order_by(d.id).with_for_update(of=schema.delivery)
-        return {row.id: row for row in conn.execute(statement)}
+        return {row.id: row for row in conn.execute(statement, {"ids": ids})}
 
     def _evidence(self, note: Note, row: Any, after: Standing, evidence_id: int) -> Any:
         return evidence_row(
@@ -219,7 +195,29 @@ class NoteDesk(Desk):
         self._doomed += forget_empty(conn, sorted({r.letter_id for r in rows}))
 
 
-_d = schema.delivery.c
+_d, _s, _a = schema.delivery.c, schema.submission.c, schema.attempt.c
+_ROWS = (
+    select(
+        _d.id, _d.letter_id, _d.submission_id, _d.kind, _d.state, _d.grade, _d.outcome,
+        _d.asks, _d.next_us, _d.warned_us, _d.expires_us, _d.last_reply, _s.sender, _s.archive_key,
+    )
+    .join(schema.submission, _s.id == _d.submission_id)
+    .where(_d.id.in_(bindparam("ids", expanding=True)))
+)  # fmt: skip
+_ROWS_LOCKED = _ROWS.order_by(_d.id).with_for_update(of=schema.delivery)
+_END = (
+    update(schema.attempt)
+    .where(_a.id == bindparam("b_id"))
+    .values(
+        ended_us=bindparam("b_ended"),
+        peer=bindparam("b_peer"),
+        tls=bindparam("b_tls"),
+        reply=bindparam("b_reply"),
+        transcript=bindparam("b_transcript"),
+        result=bindparam("b_result"),
+        edit=bindparam("b_edit"),
+    )
+)
 _UPDATE = (
     update(schema.delivery)
     .where(_d.id == bindparam("b_id"))
