@@ -80,7 +80,7 @@ class Evidence:
     grade: Grade
     ledger_index: int | None = None  # None: the entry has no place yet
     opening: Mapping[str, Any] | None = None  # tracker.ledger.opening: what the entry commits to
-    parts: tuple[tuple[str, bytes], ...] = ()  # name and SHA-256 of text and attachments, for the opening
+    parts: tuple[tuple[str, bytes], ...] = ()  # name and SHA-256 of text and attachments
 
 
 def event_uri(event: Event, *, grade: Grade = Grade.NONE, member: bool = True) -> str | None:
@@ -165,7 +165,7 @@ def _members(evidence: Evidence, origin: str) -> dict[str, Any]:
             {"Number": letter.number or "", "MessageID": shown(letter.message_id or "", 998)}
         ),
         "SubmissionTime": instant(letter.accepted_us),
-        "UserContentInfo": {"DigestMethod": SHA256_URI, "DigestValue": letter.sha256.hex()},
+        "UserContentInfo": _content(letter.sha256, evidence.parts),
         "Grade": f"E{int(evidence.grade)}",
     }
     if uri is not None:
@@ -178,9 +178,6 @@ def _members(evidence: Evidence, origin: str) -> dict[str, Any]:
         record["LedgerIndex"] = evidence.ledger_index
     if evidence.opening is not None:
         record["opening"] = dict(evidence.opening)
-        if evidence.parts:
-            named = [{"name": shown(name, 200), "sha256": digest.hex()} for name, digest in evidence.parts]
-            record["opening"]["parts"] = named
     return record
 
 
@@ -198,6 +195,16 @@ def _recipient(recipient: RecipientFacts) -> dict[str, str]:
             "Disposition": shown(recipient.disposition, 200),
         }
     )
+
+
+def _content(digest: bytes, parts: Sequence[tuple[str, bytes]]) -> dict[str, Any]:
+    content: dict[str, Any] = {"DigestMethod": SHA256_URI, "DigestValue": digest.hex()}
+    if parts:
+        content["PartsInfo"] = [
+            {"Identifier": shown(name, 200), "DigestMethod": SHA256_URI, "DigestValue": value.hex()}
+            for name, value in parts
+        ]
+    return content
 
 
 def _filled(members: dict[str, str]) -> dict[str, str]:

@@ -210,12 +210,14 @@ def test_the_opening_of_the_ledger_entry_goes_along() -> None:
         salt=b"s" * 16,
     )
     made = evidence(opening=opening(row), parts=(("text", b"\1" * 32), ("كتاب.pdf", b"\2" * 32)))
-    found = read(evidence_record(made, KEY), KEY.vkey)["opening"]
+    record = read(evidence_record(made, KEY), KEY.vkey)
+    found = record["opening"]
     assert found["record"]["detail"] == {"a": 1}
     assert found["salt"] == (b"s" * 16).hex()
-    assert found["parts"] == [
-        {"name": "text", "sha256": "01" * 32},
-        {"name": "كتاب.pdf", "sha256": "02" * 32},
+    parts = record["UserContentInfo"]["PartsInfo"]
+    assert [(p["Identifier"], p["DigestValue"]) for p in parts] == [
+        ("text", "01" * 32),
+        ("كتاب.pdf", "02" * 32),
     ]
 
 

@@ -6,11 +6,13 @@ import dataclasses
 import email
 import email.policy
 import re
+import runpy
 import unicodedata
 from collections.abc import Sequence
 from email.message import EmailMessage
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracker import dsn, mdn, mime, receipt_due
+from tracker import dsn, mdn, mime, receipt_due, verify
 from tracker.foreign_text import shown, turns_direction
 from tracker.mime_writer import quoted_printable
 from tracker.model import NULL_PATH, Address, AddressError
@@ -696,3 +698,17 @@ def test_what_is_due_at_once_makes_few_messages() -> None:
     found = [(kind, len(people)) for kind, people in bundles(facts[:1], digest=True)]
     assert found == [(Kind.DELIVERED, 1)]
     assert receipt_due.wishes("garbage") == frozenset()
+
+
+def test_the_samples_in_the_documentation_are_what_the_code_writes() -> None:
+    folder = Path(__file__).resolve().parents[2] / "docs" / "samples"
+    made = runpy.run_path(str(folder / "make_samples.py"), run_name="samples")["samples"]()
+    for name, octets in made.items():
+        assert (folder / name).read_bytes() == octets, f"python docs/samples/make_samples.py writes {name}"
+    keys = verify.read_keys(made["ledger-key.txt"].decode())
+    for name in sorted(made):
+        if name not in ("letter.eml", "ledger-key.txt", "bounce.eml"):
+            files = [("letter.eml", made["letter.eml"]), (name, made[name])]
+            assert verify.verify(files, keys).status == 0, name
+            other = [("letter.eml", made["letter.eml"].replace(b"2KrY", b"2KrZ")), files[1]]
+            assert verify.verify(other, keys).status != 0, f"{name} proves another letter"
