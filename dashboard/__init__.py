@@ -1,1 +1,4 @@
-"""The pages: where each letter is, and what proves it. Imports ``policies`` and ``tracker``; opens no mail connection."""
+"""The pages: where each letter is, and what proves it.
+
+Imports ``policies`` and ``tracker``; opens no mail connection.
+"""

@@ -168,13 +168,21 @@ def set_password(conn: Connection, name: str, password: str, *, must_change: boo
     """Give a new password and end every session of the account; raises :class:`AccountError`."""
     found = _needed(conn, name)
     check_password(found.name, password)
-    conn.execute(
-        update(account)
-        .where(account.c.id == found.id)
-        .values(password=_hasher.hash(password), must_change=must_change)
-    )
-    end_sessions(conn, found.id)
+    put_password(conn, found.id, hash_password(password), must_change=must_change)
     return found
+
+
+def hash_password(password: str) -> str:
+    """The argon2id hash; takes a good part of a second and 64 MiB, so not inside the writer's transaction."""
+    return _hasher.hash(password)
+
+
+def put_password(conn: Connection, account_id: int, hashed: str, *, must_change: bool) -> None:
+    """Store a hash of :func:`hash_password` and end every session of the account."""
+    conn.execute(
+        update(account).where(account.c.id == account_id).values(password=hashed, must_change=must_change)
+    )
+    end_sessions(conn, account_id)
 
 
 def change(
@@ -273,7 +281,7 @@ def begin_session(conn: Connection, account_id: int, peer: str, at_us: int | Non
     return token
 
 
-def session(conn: Connection, token: str, at_us: int | None = None) -> Session | None:
+def session(conn: Connection, token: str, at_us: int | None = None, idle_us: int = IDLE_US) -> Session | None:
     """The living session of a token, or None."""
     at = now_us() if at_us is None else at_us
     if not 20 <= len(token) <= 100:
@@ -283,7 +291,7 @@ def session(conn: Connection, token: str, at_us: int | None = None) -> Session |
         .join(account, account.c.id == web_session.c.account_id)
         .where(web_session.c.token_hash == _hash(token), account.c.disabled.is_(False))
     ).one_or_none()
-    if found is None or found.expires_us <= at or found.seen_us + IDLE_US <= at:
+    if found is None or found.expires_us <= at or found.seen_us + idle_us <= at:
         return None
     return Session(
         account=_account(found),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from tracker.access import End, Viewer, end_of, letter_seen, row_by_name, row_with_evidence
 from tracker.model import id_value, now_us
@@ -96,6 +96,26 @@ class NamedRecipient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """An attachment as the facts of acceptance tell it; the content stays in the archive."""
+
+    name: str
+    declared: str  # the type that the letter claims
+    detected: str  # the type that the content shows
+    size: int | None  # octets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictLine:
+    """What the policy decided about one recipient, and by which rules."""
+
+    recipient: str
+    action: str
+    rule: str
+    hits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionView:
     """One transaction that carried the letter. ``None`` fields are the sender's side's."""
 
@@ -104,13 +124,13 @@ class SubmissionView:
     size: int
     sha256: bytes
     archive_key: str
-    facts: dict[str, Any]
+    attachments: tuple[Attachment, ...]
     door: str | None
     peer: str | None
     tls: str | None
     account: str | None
     policy_version: str | None
-    decision: dict[str, Any] | None
+    verdicts: tuple[VerdictLine, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,16 +343,53 @@ def _submissions(conn: Connection, letter_id: int, carried: set[int], end: End) 
             size=row.size,
             sha256=row.sha256,
             archive_key=row.archive_key,
-            facts=row.facts or {},
+            attachments=_attachments(row.facts),
             door=row.door if ours else None,
             peer=row.peer if ours else None,
             tls=row.tls if ours else None,
             account=row.account if ours else None,
             policy_version=row.policy_version if ours else None,
-            decision=row.decision if ours else None,
+            verdicts=_verdicts(row.decision) if ours else (),
         )
         for row in conn.execute(asked.order_by(submission.c.id))
     )
+
+
+def _attachments(facts: Any) -> tuple[Attachment, ...]:
+    """Read leniently: facts are versioned and older ones stay as they were written."""
+    listed = facts.get("attachments") if isinstance(facts, dict) else None
+    found = []
+    for item in listed if isinstance(listed, list) else []:
+        if not isinstance(item, dict):
+            continue
+        size = item.get("size")
+        found.append(
+            Attachment(
+                name=str(item.get("name") or ""),
+                declared=str(item.get("declared") or ""),
+                detected=str(item.get("detected") or ""),
+                size=size if isinstance(size, int) else None,
+            )
+        )
+    return tuple(found[:200])
+
+
+def _verdicts(decision: Any) -> tuple[VerdictLine, ...]:
+    listed = decision.get("verdicts") if isinstance(decision, dict) else None
+    found = []
+    for item in listed if isinstance(listed, list) else []:
+        if not isinstance(item, dict):
+            continue
+        hits = item.get("hits")
+        found.append(
+            VerdictLine(
+                recipient=str(item.get("recipient") or ""),
+                action=str(item.get("action") or ""),
+                rule=str(item.get("rule") or ""),
+                hits=tuple(str(hit) for hit in hits) if isinstance(hits, list) else (),
+            )
+        )
+    return tuple(found)
 
 
 def _linked(conn: Connection, viewer: Viewer, thread_id: int, letter_id: int) -> tuple[LinkedLetter, ...]:
@@ -366,10 +423,3 @@ def _in_ledger(conn: Connection, events: Sequence[EvidenceLine]) -> InLedger | N
         checkpoint=last.size if last else None,
         checkpoint_us=last.at_us if last else None,
     )
-
-
-def version(conn: Connection, letter_id: int) -> tuple[int, int]:
-    """Number of evidence rows and the latest change of a row: differs when the page would."""
-    count = conn.scalar(select(func.count()).where(evidence.c.letter_id == letter_id)) or 0
-    changed = conn.scalar(select(func.max(delivery.c.changed_us)).where(delivery.c.letter_id == letter_id))
-    return count, changed or 0

@@ -183,12 +183,12 @@ def last_evidence(conn: Connection) -> int:
     return conn.scalar(select(func.max(evidence.c.id))) or 0
 
 
-def changed_since(conn: Connection, evidence_id: int, limit: int = 2_000) -> list[tuple[int, int]]:
-    """Evidence id and letter id of what was noted after ``evidence_id``, oldest first."""
+def changed_since(conn: Connection, evidence_id: int, limit: int = 20_000) -> list[tuple[int, int]]:
+    """Evidence id and letter id of what was noted after ``evidence_id``, newest first."""
     rows = conn.execute(
         select(evidence.c.id, evidence.c.letter_id)
         .where(evidence.c.id > evidence_id)
-        .order_by(evidence.c.id)
+        .order_by(evidence.c.id.desc())
         .limit(limit)
     )
     return [(row.id, row.letter_id) for row in rows]

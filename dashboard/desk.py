@@ -1,0 +1,71 @@
+"""What the dashboard is given by whoever starts it: the record to read, one way to write, names.
+
+The dashboard opens no mail connection and knows no other part of the gateway; everything that it
+needs stands here, so that a test gives it an engine and the supervisor the running record.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Engine
+
+from tracker.integrity import Content
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgencyName:
+    """An agency's code and its names in both languages."""
+
+    code: str
+    ar: str
+    en: str
+
+    def in_(self, language: str) -> str:
+        return (self.ar if language == "ar" else self.en) or self.code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardSettings:
+    """``base_url`` is how people reach the pages; ``secure`` when that is https."""
+
+    base_url: str
+    zone: ZoneInfo
+    gateway_name: str
+    secure: bool = True
+    language: str = "ar"  # of those who have not chosen
+    idle_seconds: int = 2 * 3600  # an idle session ends after this
+
+
+class Write(Protocol):
+    """Runs a function of a connection inside the writer's next transaction and returns its result."""
+
+    def __call__(self, fn: Callable[[Connection], T], /) -> T: ...
+
+
+class Changes(Protocol):
+    """Who tells which letters changed in this process (``tracker.record.Record``)."""
+
+    def subscribe(self) -> queue.SimpleQueue[int]: ...
+
+    def unsubscribe(self, listener: queue.SimpleQueue[int], /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardDesk:
+    """Everything that the pages stand on."""
+
+    engine: Engine  # for reading
+    write: Write
+    next_id: Callable[[], int]
+    changes: Changes
+    agencies: Callable[[], Sequence[AgencyName]]
+    name: Callable[[str], AgencyName]  # of a code; an unknown one is named by itself
+    open_content: Callable[[str], Content]  # by archive key; raises OSError
+    settings: DashboardSettings
