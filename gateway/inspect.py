@@ -31,8 +31,8 @@ from tracker.mdn import Disposition
 MAX_FILE = 1 << 28  # octets of a file that are read
 
 _BOM = b"\xef\xbb\xbf"
-_LEADING = re.compile(rb"(?:[ \t]*\r?\n)+(?=[!-9;-~]+:)")
-_SEPARATOR = re.compile(rb"\nFrom \S+[^\n]{0,100} \d\d:\d\d(?::\d\d)?[^\n]{0,40}\r?\n(?=[!-9;-~]+:)")
+_NAME = re.compile(rb"[!-9;-~]{1,200}[ \t]*:|From ")
+_SEPARATOR = re.compile(rb"\nFrom \S{1,300}[^\n]{0,100} \d\d:\d\d(?::\d\d)?[^\n]{0,40}\r?\n(?=[!-9;-~]+:)")
 # Written as escapes: what a terminal would act upon, and halves of characters that no UTF-8 can hold.
 _ESCAPED = re.compile("[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
@@ -143,9 +143,10 @@ def message_of(octets: bytes) -> bytes:
         octets = octets[len(_BOM) :]
     if b"\n" not in octets and b"\r" in octets:  # line ends of old Macintosh systems
         octets = octets.replace(b"\r", b"\n")
-    lead = _LEADING.match(octets)
-    if lead is not None:
-        octets = octets[lead.end() :]
+    lead = len(octets) - len(octets.lstrip(b" \t\r\n"))
+    begin = octets.rfind(b"\n", 0, lead) + 1  # the first line with anything in it
+    if begin and _NAME.match(octets, begin):
+        octets = octets[begin:]
     if octets.startswith(b"From "):
         following = _SEPARATOR.search(octets)
         if following is not None:

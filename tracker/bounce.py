@@ -17,6 +17,7 @@ import email.policy
 import html
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from flufl.bounce import all_failures
 
@@ -41,8 +42,8 @@ _LINE = re.compile(
 _NAMED = re.compile(
     r"(?:RCPT TO|recipient(?: address)?|to the following (?:address|recipient)"
     r"|(?:deliver\w{0,5}|send|sent) (?:\w{1,20} ){0,4}to|unknown (?:user|recipient|address)|user unknown"
-    r"|no such user|permanent errors|mailbox is full|address|account|mailbox(?: for)?|failed for|User \S{1,80})"
-    rf"[ \t]*:?[ \t]*[<(\"]{{0,2}}(?P<address>{_ADDRESS})",
+    r"|no such user|permanent errors|mailbox is full|address|account|mailbox(?: for)?|failed for"
+    rf"|User \S{{1,80}})[ \t]*:?[ \t]*[<(\"]{{0,2}}(?P<address>{_ADDRESS})",
     re.IGNORECASE,
 )
 _NOT_ONE = re.compile(
@@ -52,8 +53,9 @@ _NOT_ONE = re.compile(
 _RETURNED = re.compile(
     r"^[ \t>]*(?:[-|]{2,}[^\n]{0,20}(?:(?:this is )?a copy of (?:the|your)|below this line|original message"
     r"|message header|unsent message|(?:the )?header of the original|returned m|message text follows"
-    r"|message follows|your (?:original )?message|undelivered message)|original message (?:follows|headers?|header)"
-    r"|message headers? follow|below is a copy of the original|included is a copy of"
+    r"|message follows|your (?:original )?message|undelivered message)"
+    r"|original message (?:follows|headers?|header)|message headers? follow"
+    r"|below is a copy of the original|included is a copy of"
     r"|the original message (?:was|is)? ?(?:attached|below|included)|message contents follow|message details:"
     r"|\*{3,} ?original message)",
     re.IGNORECASE | re.MULTILINE,
@@ -88,6 +90,36 @@ class Bounce:
 
     reports: tuple[dsn.Report, ...]
     original_message_id: str | None = None
+
+
+class Notice:
+    """The words of a notice, without the message that is quoted below it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.lines = text.split("\n")[:MAX_LINES]
+
+    @cached_property
+    def host(self) -> str | None:
+        """The first server that the notice names."""
+        found = _HOST.search(self.text)
+        return found["host"] if found else None
+
+    @cached_property
+    def said_in_code(self) -> str:
+        """From the first line with an SMTP code."""
+        at = next((n for n, line in enumerate(self.lines) if _CODE.search(line[:1000])), None)
+        return "" if at is None else _paragraph(self.lines[at:], 8)
+
+    def told(self, address: str) -> str:
+        """What is said of an address nowhere beside it: the server's words, else what follows the address."""
+        if self.said_in_code or not address:
+            return self.said_in_code
+        at = next((n for n, line in enumerate(self.lines) if address in line), None)
+        if at is None:
+            return ""
+        rest = self.lines[at].split(address, 1)[1].strip("<>:.,;\"' \t")
+        return _said(rest) if len(rest) > 8 else _paragraph(self.lines[at + 1 :], 8)
 
 
 def from_mailer(headers: Headers) -> bool:
@@ -132,8 +164,8 @@ def read(octets: Buffer, structure: Structure, *, declared: bool = False) -> Bou
         return None
     report = structure.root.params.get("report-type", "").lower()
     whole = notice_text(octets, structure)
-    notice = _before_copy(whole)
-    words = phrases.FAILURE_WORDS.search(notice) is not None
+    notice = Notice(_before_copy(whole))
+    words = phrases.FAILURE_WORDS.search(notice.text) is not None
     fields = _FIELDS.search(whole) is not None
     declared = declared or report == "delivery-status" or bool(listed)
     given_back = any(
@@ -153,10 +185,10 @@ def read(octets: Buffer, structure: Structure, *, declared: bool = False) -> Bou
     reports = _from_fields(whole) if fields else []
     if not reports:
         reports = _from_text(notice, own, delayed)
-    if not reports and len(notice) < len(whole):
+    if not reports and len(notice.text) < len(whole):
         named = _NAMED.search(whole)
         if named and not _is_own(named["address"], own):
-            reports = [_make(named["address"].strip(".'`"), _told(notice, ""), "failed", notice)]
+            reports = [_make(named["address"].strip(".'`"), notice.told(""), "failed", notice)]
     if listed:
         reports = _with_listed(reports, [box.spec for box in mailboxes(listed)], notice, delayed)
     if not reports:
@@ -227,11 +259,11 @@ def _from_fields(text: str) -> list[dsn.Report]:
     return [r for r in dsn.read_fields("\n".join(lines).encode("utf-8", "replace")) if r.recipient]
 
 
-def _from_text(notice: str, own: set[str], delayed: bool) -> list[dsn.Report]:
+def _from_text(notice: Notice, own: set[str], delayed: bool) -> list[dsn.Report]:
     blocks: list[tuple[str, list[str], str]] = []
     current: list[str] | None = None
     action = "delayed" if delayed else "failed"
-    for line in notice.split("\n")[:MAX_LINES]:
+    for line in notice.lines:
         found = _LINE.match(line[:2000])
         if found and not _is_own(found["address"], own):
             current = [line[found.end("address") :]]
@@ -249,7 +281,7 @@ def _from_text(notice: str, own: set[str], delayed: bool) -> list[dsn.Report]:
         if len(blocks) >= MAX_REPORTS:
             break
     if not blocks:
-        for found in _NAMED.finditer(notice):
+        for found in _NAMED.finditer(notice.text):
             if not _is_own(found["address"], own):
                 blocks.append((found["address"], [], "delayed" if delayed else "failed"))
                 if len(blocks) >= 50:
@@ -257,9 +289,9 @@ def _from_text(notice: str, own: set[str], delayed: bool) -> list[dsn.Report]:
     if not blocks:
         found_any = {
             a.group().strip(".'`"): None
-            for a in _ANY.finditer(notice)
+            for a in _ANY.finditer(notice.text)
             if not _is_own(a.group(), own)
-            and not notice[max(a.start() - 7, 0) : a.start()].endswith(("mailto:", "//"))
+            and not notice.text[max(a.start() - 7, 0) : a.start()].endswith(("mailto:", "//"))
         }
         if len(found_any) == 1:
             blocks.append((next(iter(found_any)), [], "delayed" if delayed else "failed"))
@@ -268,7 +300,7 @@ def _from_text(notice: str, own: set[str], delayed: bool) -> list[dsn.Report]:
         clean = address.strip(".'`")
         said = _said(" ".join(lines))
         if not _ANY.sub("", said).strip("<>()[]:;,. \t-"):  # nothing but the address again
-            said = _told(notice, clean)
+            said = notice.told(clean)
         report = _make(clean, said, did, notice)
         known = out.get(clean.lower())
         if known is None or (known.status is None and report.status is not None):
@@ -283,19 +315,6 @@ def _is_own(address: str, own: set[str]) -> bool:
 
 def _said(text: str) -> str:
     return _SPACE.sub(" ", text).strip().lstrip(":>) \t")[:MAX_DIAGNOSTIC]
-
-
-def _told(notice: str, address: str) -> str:
-    """What the whole notice says: from the first line with an SMTP code, else after the address."""
-    lines = notice.split("\n")[:MAX_LINES]
-    at = next((n for n, line in enumerate(lines) if _CODE.search(line[:1000])), None)
-    if at is not None:
-        return _paragraph(lines[at:], 8)
-    at = next((n for n, line in enumerate(lines) if address and address in line), None)
-    if at is None:
-        return ""
-    rest = lines[at].split(address, 1)[1].strip("<>:.,;\"' \t")
-    return _said(rest) if len(rest) > 8 else _paragraph(lines[at + 1 :], 8)
 
 
 def _paragraph(lines: list[str], most: int) -> str:
@@ -322,25 +341,25 @@ _HEADINGS = frozenset(
 )
 
 
-def _make(address: str, said: str, action: str, notice: str) -> dsn.Report:
+def _make(address: str, said: str, action: str, notice: Notice) -> dsn.Report:
     status = dsn.find_status(said)
     if status is None:
         code = _CODE.search(said)
         if code is not None:  # RFC 3463 §3.1: the class is told, the rest is "other"
             status = f"{code[1] or code[2]}.0.0"
-    host = _HOST.search(said) or _HOST.search(notice)
+    host = _HOST.search(said)
     return dsn.Report(
         original_recipient=None,
         final_recipient=address,
         action=action,
         status=status,
         diagnostic_code=said or None,
-        remote_mta=host["host"] if host else None,
+        remote_mta=host["host"] if host else notice.host,
     )
 
 
 def _with_listed(
-    reports: list[dsn.Report], listed: list[str], notice: str, delayed: bool
+    reports: list[dsn.Report], listed: list[str], notice: Notice, delayed: bool
 ) -> list[dsn.Report]:
     """Exim and Gmail name the recipients in X-Failed-Recipients: those, with what was read of each."""
     known = {(r.final_recipient or "").lower(): r for r in reports}
@@ -348,7 +367,7 @@ def _with_listed(
     for address in dict.fromkeys(listed[:MAX_REPORTS]):
         report = known.get(address.lower())
         if report is None:
-            report = _make(address, _told(notice, address), "delayed" if delayed else "failed", notice)
+            report = _make(address, notice.told(address), "delayed" if delayed else "failed", notice)
         out.append(report)
     return out or reports
 
@@ -371,7 +390,7 @@ def _from_flufl(octets: Buffer, structure: Structure) -> list[dsn.Report]:
 
 
 def _from_copy(
-    octets: Buffer, structure: Structure, whole: str, notice: str, own: set[str], delayed: bool
+    octets: Buffer, structure: Structure, whole: str, notice: Notice, own: set[str], delayed: bool
 ) -> list[dsn.Report]:
     """The one addressee of the returned message, where the notice itself names nobody."""
     to: list[str] = []
@@ -386,7 +405,7 @@ def _from_copy(
     to = [address for address in to if "@" in address]
     if len(to) != 1:
         return []
-    return [_make(to[0], _told(notice, to[0]), "delayed" if delayed else "failed", notice)]
+    return [_make(to[0], notice.told(to[0]), "delayed" if delayed else "failed", notice)]
 
 
 def quoted_id(octets: Buffer, structure: Structure, whole: str = "") -> str | None:

@@ -75,8 +75,10 @@ def read(octets: Buffer, structure: Structure | None = None) -> list[Report] | N
         return None
     reports: list[Report] = []
     for part in found[:20]:
+        if len(reports) >= MAX_BLOCKS:
+            break
         reports.extend(read_fields(decoded(octets, part)[:MAX_PART]))
-    return reports
+    return reports[:MAX_BLOCKS]
 
 
 def read_fields(content: bytes) -> list[Report]:

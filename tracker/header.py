@@ -196,7 +196,8 @@ def scan(octets: Buffer | memoryview, start: int = 0, end: int | None = None) ->
     fields: list[Field] = []
     match = _FIELD.match
     pos = 0
-    odd: list[int] = []
+    strays = 0
+    odd = False
     while pos < last:
         found = match(head, pos, last)
         if found is not None:
@@ -206,6 +207,10 @@ def scan(octets: Buffer | memoryview, start: int = 0, end: int | None = None) ->
                 faults.append("too many fields")
                 break
             continue
+        strays += 1
+        if strays > MAX_FIELDS:
+            faults.append("too many fields")
+            break
         line = _LINE.match(head, pos, last)
         assert line is not None  # the pattern matches any position
         after = line.end()
@@ -217,7 +222,7 @@ def scan(octets: Buffer | memoryview, start: int = 0, end: int | None = None) ->
         elif head[pos : pos + 1] == b":":
             faults.append("no name")
         elif after >= last or _goes_on(head, after, last):
-            odd.append(pos)
+            odd = True
         else:
             faults.append("no blank line")
             body = start + pos
@@ -230,6 +235,8 @@ def scan(octets: Buffer | memoryview, start: int = 0, end: int | None = None) ->
         faults.append("bare CR")
     if b"\0" in head:
         faults.append("NUL")
+    if len(faults) > 1:
+        faults = list(dict.fromkeys(faults))
     headers = Headers(head, start, body, fields, faults)
     index = headers._by_name()
     if len(index) != len(fields):

@@ -273,6 +273,8 @@ class _Walk:
             self.out.faults.append(text)
 
 
+MAX_UU_LINES = 1_000_000  # lines of uuencoded content that are undone
+
 _PLAIN = frozenset({"", "7bit", "8bit", "binary"})
 
 
@@ -331,7 +333,7 @@ def decoded(octets: Buffer | memoryview, part: Part) -> bytes:
 def _uudecoded(raw: bytes) -> bytes:
     out = []
     begun = False
-    for line in raw.split(b"\n"):
+    for line in raw.split(b"\n", MAX_UU_LINES)[:MAX_UU_LINES]:
         line = line.rstrip(b"\r")
         if not begun:
             begun = line.startswith(b"begin ")

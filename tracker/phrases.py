@@ -71,7 +71,7 @@ FAILURE_SUBJECT = _any(
 FAILURE_WORDS = _any(
     r"could ?n[o']t be delivered", r"could not deliver", r"can ?not be delivered", r"not be delivered",
     r"unable to deliver", r"undeliver(?:able|ed)", r"wasn'?t (?:able to deliver|delivered)", r"not delivered",
-    r"delivery (?:to|of|has|attempt|fail|was|error|problem)[^\n]{0,60}(?:fail|error|recipient|problem|refused)",
+    r"delivery (?:to|of|has|attempt|fail|was|error|problem)[^\n]{0,60}(?:fail|error|recipient|problem)",
     r"did not reach", r"permanent(?:ly)? (?:fatal )?(?:delivery )?(?:error|fail)",
     r"fatal (?:delivery )?error",
     r"had delivery (?:problems|errors)", r"transcript of session",
@@ -122,8 +122,8 @@ AWAY = _any(
     r"automatisch antwoord", r"afwezig", r"autosvar", r"fraværsmelding", r"automaattinen vastaus", r"poissa",
     r"odpowiedź automatyczna", r"autoodpowied", r"automatická odpověď", r"automatikus válasz",
     r"otomatik yanıt",
-    r"ofis dışında", r"автоответ", r"автоматический ответ", r"自動応答", r"自動返信", r"不在", r"自动(?:回复|答复)",
-    r"自動回覆", r"자동 (?:응답|회신)", r"부재중",
+    r"ofis dışında", r"автоответ", r"автоматический ответ", r"自動応答", r"自動返信", r"不在",
+    r"自动(?:回复|答复)", r"自動回覆", r"자동 (?:응답|회신)", r"부재중",
     r"رد (?:تلقائي|آلي)", r"الرد (?:ال)?(?:تلقائي|آلي)", r"خارج (?:المكتب|العمل)", r"في إجازة",
 )  # fmt: skip
 AUTO_MAILER = _any(r"vacation", r"autorespond", r"auto-?reply", r"out of office")
