@@ -1,264 +1,136 @@
-"""What is sent for a claim: the original octets, the edit of tag and signature, the outward envelope.
+"""What is handed to a next hop and what came of it, per recipient.
 
-A copy for another agency bears our tags, the agency's DKIM signature and a return address that names
-its delivery (DESIGN §9). Pass-through and shadow copies go out as they came, under a trace field. A
-receipt is signed by the gateway. The body of a letter is opened, scanned and hashed once, however
-many recipients it has: :class:`_Opened` is shared by all sendings of one mail transaction.
+STANDARDS
+    RFC 5321 §3.3 and §4.5.3.2 (stages and their time-outs), RFC 3461 (RET, ENVID, NOTIFY, ORCPT),
+    RFC 2033 §4.2 (LMTP answers for each recipient), RFC 3463 (the codes of our own results).
 
-Raises OSError when the octets cannot be read. A letter that cannot be signed (no From) goes unsigned.
+Plain values; nothing here fails. A result without a reply is in doubt only if the final dot went out.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from weakref import WeakValueDictionary
-from zoneinfo import ZoneInfo
+from enum import StrEnum
 
-from gateway.instance import Instance
-from gateway.reverse_path import ReversePath
-from gateway.sign import NoFromError, SigningKey, SigningKeyError, body_hash, signatures
-from gateway.smtp_client import Outgoing, OutRecipient
-from gateway.tag import Edit, Received, Tags, edit_for
-from policies.directory import Directory, NextHop
-from tracker.archive import Archive, Octets
-from tracker.claims import Claim, Parcel
-from tracker.header import Headers, scan
-from tracker.model import NULL_PATH, Address, Connection, DeliveryKind, TlsInfo, now_us
-
-_log = logging.getLogger("wasl.relay")
+from gateway.content import Piece
+from tracker.model import Address, TlsInfo
+from tracker.reply import Reply
 
 
-class _Opened:
-    """The octets of one mail transaction while any of its deliveries is being sent."""
+class Stage(StrEnum):
+    """How far a transaction came; the reply, if there is one, is the answer to this."""
 
-    def __init__(self, octets: Octets, ours: bool) -> None:
-        self.octets = octets
-        self._ours = ours
-        self.view = octets.view()
-        self.headers: Headers = scan(self.view)
-        self._body_hash: bytes | None = None
-
-    @property
-    def body_hash(self) -> bytes:
-        if self._body_hash is None:
-            self._body_hash = body_hash(self.view, self.headers.body_start)
-        return self._body_hash
-
-    def __del__(self) -> None:
-        if self._ours:
-            self.octets.close()
+    LOCAL = "local"  # decided here, nothing was sent of this letter
+    CONNECT = "connect"
+    GREETING = "greeting"
+    HELLO = "hello"
+    STARTTLS = "starttls"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    CONTENT = "content"  # the final dot was not sent
+    FINAL = "final"  # the final dot was sent
 
 
-@dataclass(slots=True)
-class Sending:
-    """One mail transaction outward; ``edit`` is what the record keeps of the difference."""
-
-    outgoing: Outgoing
-    edit: dict[str, Any] | None
-    opened: _Opened | None
-
-    def close(self) -> None:
-        """The octets are no longer needed."""
-        self.opened = None
-
-
-class KeyRing:
-    """Signing keys by their files, read again when a file changes."""
-
-    def __init__(self) -> None:
-        self._keys: dict[tuple[Path, str, str], tuple[int, SigningKey | None]] = {}
-
-    def key(self, path: Path, domain: str, selector: str) -> SigningKey | None:
-        """The key, or None (logged once) when its file cannot be used."""
-        try:
-            changed = path.stat().st_mtime_ns
-        except OSError:
-            changed = -1
-        known = self._keys.get((path, domain, selector))
-        if known is not None and known[0] == changed:
-            return known[1]
-        key: SigningKey | None = None
-        try:
-            key = SigningKey.load(path, domain=domain, selector=selector)
-        except (OSError, SigningKeyError) as error:
-            _log.error("letters of %s go out without the signature %s: %s", domain, selector, error)
-        self._keys[path, domain, selector] = changed, key
-        return key
+# A permanent reply before MAIL speaks of the connection, not of the letter: the letter is tried again.
+_OF_THE_LETTER = frozenset({Stage.LOCAL, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT, Stage.FINAL})
+_WHY = {
+    Stage.LOCAL: "4.3.0",
+    Stage.CONNECT: "4.4.1",
+    Stage.STARTTLS: "4.7.5",
+    Stage.AUTH: "4.7.0",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What the gateway calls itself on what it sends."""
+class Timeouts:
+    """Seconds for each stage (RFC 5321 §4.5.3.2); ``block`` is for each 256 KiB of content."""
 
-    hostname: str
-    zone: ZoneInfo
-    own_keys: tuple[tuple[Path, str, str], ...] = ()  # file, domain, selector: for receipts
-
-
-class Composer:
-    """Computes what is sent. One per process."""
-
-    def __init__(
-        self,
-        identity: Identity,
-        archive: Archive,
-        directory: Callable[[], Directory],
-        reverse_path: ReversePath,
-        instance: Instance,
-        executor: Executor,
-    ) -> None:
-        self._identity = identity
-        self._archive = archive
-        self._directory = directory
-        self._reverse_path = reverse_path
-        self._instance = instance
-        self._executor = executor
-        self._ring = KeyRing()
-        self._open: WeakValueDictionary[int, _Opened] = WeakValueDictionary()
-        self._loop = asyncio.get_running_loop()
-
-    async def compose(self, batch: list[Claim], hop: NextHop) -> Sending:
-        """The transaction for claims of one mail transaction; raises OSError."""
-        parcel = batch[0].parcel
-        opened = self._open.get(parcel.submission_id)
-        if opened is None:
-            if parcel.octets is not None:
-                opened = _Opened(parcel.octets, ours=False)
-            else:
-                opened = await self._loop.run_in_executor(self._executor, self._fetch, parcel)
-            opened = self._open.setdefault(parcel.submission_id, opened)
-        if batch[0].sign or batch[0].kind is DeliveryKind.RECEIPT:
-            # RSA and the hash of a body let go of the interpreter: a thread makes them cost the loop nothing.
-            return await self._loop.run_in_executor(self._executor, self._compose, batch, hop, opened)
-        return self._compose(batch, hop, opened)
-
-    def _fetch(self, parcel: Parcel) -> _Opened:
-        return _Opened(self._archive.open(parcel.archive_key), ours=True)
-
-    def _compose(self, batch: list[Claim], hop: NextHop, opened: _Opened) -> Sending:
-        parcel = batch[0].parcel
-        tagged = batch[0].tag
-        if tagged:
-            edit = self._tagged(batch, opened)
-        elif batch[0].kind is DeliveryKind.RECEIPT:
-            bare = edit_for(opened.view, opened.headers, Tags(authserv_id=self._identity.hostname))
-            edit = self._signed(bare, opened, self._own())
-        else:
-            tags = Tags(
-                authserv_id=self._identity.hostname,
-                received=self._received(parcel),
-                instance=self._instance.value(parcel.letter_id),
-                drop_ours=False,
-                drop_bcc=False,
-            )
-            edit = edit_for(opened.view, opened.headers, tags)
-        return Sending(
-            outgoing=Outgoing(
-                sender=self._sender(batch),
-                recipients=tuple(_recipient(c) for c in batch),
-                ret="HDRS" if tagged else parcel.ret,
-                envid=parcel.wire_id if tagged else parcel.envid,
-                smtputf8=parcel.smtputf8 or any(not c.recipient.ascii for c in batch),
-                requiretls=parcel.requiretls or any(c.require_tls for c in batch),
-                eightbit=parcel.body != "7BIT",
-                pieces=edit.pieces(opened.view),
-            ),
-            edit=edit.to_json(),
-            opened=opened,
-        )
-
-    def _sender(self, batch: list[Claim]) -> Address:
-        parcel = batch[0].parcel
-        if batch[0].kind is DeliveryKind.RECEIPT:
-            return NULL_PATH
-        if not batch[0].tag or parcel.sender.is_null:
-            return parcel.sender  # nothing may come back for what has no return address
-        if len(batch) == 1:
-            return self._reverse_path.address_for(batch[0].delivery_id)
-        return self._reverse_path.for_letter_hop(parcel.letter_id, batch[0].hop)
-
-    def _tagged(self, batch: list[Claim], opened: _Opened) -> Edit:
-        parcel = batch[0].parcel
-        tags = Tags(
-            authserv_id=self._identity.hostname,
-            received=self._received(parcel),
-            authentication_results=parcel.facts.get("authentication_results") or "none",
-            number=parcel.number,
-            subject_tag=f"[{parcel.number}]" if parcel.number and batch[0].subject_tag else None,
-            classification=parcel.classification or None,
-            urgency=parcel.urgency or None,
-            instance=self._instance.value(parcel.letter_id),
-        )
-        edit = edit_for(opened.view, opened.headers, tags)
-        return self._signed(edit, opened, self._keys_of(parcel)) if batch[0].sign else edit
-
-    def _signed(self, edit: Edit, opened: _Opened, keys: list[SigningKey]) -> Edit:
-        if not keys:
-            return edit
-        hashed = (
-            opened.body_hash
-            if edit.body_at == opened.headers.body_start
-            else body_hash(opened.view, edit.body_at)
-        )
-        try:
-            return edit.under(signatures(edit.sent_head(opened.headers), hashed, keys, at_us=now_us()))
-        except NoFromError:
-            return edit
-
-    def _keys_of(self, parcel: Parcel) -> list[SigningKey]:
-        """The keys of the From domain, if the agency that submitted the letter owns that domain."""
-        agency = self._directory().agency(parcel.agency) if parcel.agency else None
-        _, _, domain = parcel.author.rpartition("@")
-        if agency is None or not domain:
-            return []
-        domain = domain.lower()
-        found = (self._ring.key(k.key_file, k.domain, k.selector) for k in agency.dkim_for(domain))
-        return [key for key in found if key is not None]
-
-    def _own(self) -> list[SigningKey]:
-        found = (self._ring.key(*own) for own in self._identity.own_keys)
-        return [key for key in found if key is not None]
-
-    def _received(self, parcel: Parcel) -> Received:
-        return Received(
-            hostname=self._identity.hostname,
-            connection=Connection(
-                door=parcel.door,
-                peer=parcel.peer,
-                helo=parcel.helo,
-                tls=TlsInfo.parse(parcel.tls) if parcel.tls else None,
-                account=parcel.account,
-                agency=parcel.agency,
-            ),
-            letter_id=parcel.submission_id,
-            at_us=parcel.at_us,
-            smtputf8=parcel.smtputf8,
-            zone=self._identity.zone,
-        )
+    connect: float = 30
+    greeting: float = 300
+    hello: float = 300
+    tls: float = 60
+    mail: float = 300  # also for each RCPT
+    data: float = 120
+    block: float = 180
+    final: float = 600
+    quit: float = 5
 
 
-def _recipient(claim: Claim) -> OutRecipient:
-    if claim.tag:
-        # Outward Wasl always asks for its own reports (EVIDENCE); the author's wish stays in the record.
-        return OutRecipient(
-            address=claim.recipient,
-            notify="SUCCESS,FAILURE,DELAY",
-            orcpt=claim.orcpt or _orcpt(claim.recipient),
-        )
-    if claim.kind is DeliveryKind.RECEIPT:
-        return OutRecipient(address=claim.recipient, notify="NEVER")
-    return OutRecipient(address=claim.recipient, notify=claim.notify, orcpt=claim.orcpt)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutRecipient:
+    """One RCPT TO; NOTIFY and ORCPT in their wire form, sent only to a hop that offers DSN."""
+
+    address: Address
+    notify: str | None = None
+    orcpt: str | None = None
 
 
-def _orcpt(address: Address) -> str | None:
-    """``rfc822;`` and the address in xtext (RFC 3461 §4.2, §5); None for one that is not ASCII."""
-    text = str(address)
-    if not text.isascii():
-        return None
-    return "rfc822;" + "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One mail transaction. ``pieces`` are the octets of the sent form, in order, unstuffed.
+
+    ``eightbit`` may be set by who knows it; content with 8-bit octets is found anyway.
+    """
+
+    sender: Address
+    recipients: tuple[OutRecipient, ...]
+    pieces: Sequence[Piece]
+    ret: str | None = None
+    envid: str | None = None
+    smtputf8: bool = False
+    requiretls: bool = False
+    eightbit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one recipient. ``why`` says in words what happened where no reply was read."""
+
+    reply: Reply | None
+    stage: Stage
+    in_doubt: bool = False
+    why: str = ""
+    rcpt: Reply | None = None  # the answer to its RCPT, whatever came later
+
+    @property
+    def accepted(self) -> bool:
+        """True when the hop took responsibility: a 2xx to the final dot."""
+        return self.reply is not None and self.stage is Stage.FINAL and self.reply.positive
+
+    @property
+    def permanent(self) -> bool:
+        """True when trying again is of no use: a 5xx about the letter, not about the connection."""
+        return self.reply is not None and self.reply.permanent and self.stage in _OF_THE_LETTER
+
+    @property
+    def told(self) -> Reply:
+        """The reply, or one of ours in its place (RFC 3463 §3.5), for logs, evidence and reports."""
+        if self.reply is not None:
+            return self.reply
+        return Reply.of(451, _WHY.get(self.stage, "4.4.2"), self.why or "no reply")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The results in the order of the recipients, and the dialogue that led to them."""
+
+    results: tuple[Result, ...]
+    peer: str  # host[ip]:port
+    tls: TlsInfo | None
+    transcript: str  # replies that concern all recipients, one a line
+    dsn: bool = False  # the hop offers DSN: it answers for NOTIFY from here on (RFC 3461 §5.2.2)
+
+    def transcript_for(self, index: int) -> str:
+        """The dialogue as it concerns one recipient: the replies to others' RCPT are not in it (Bcc)."""
+        result = self.results[index]
+        lines = [self.transcript] if self.transcript else []
+        if result.rcpt is not None:
+            lines.append(f"RCPT: {result.rcpt}")
+        if result.stage is Stage.FINAL and result.reply is not None:
+            lines.append(f".: {result.reply}")
+        elif result.reply is None or result.stage is Stage.LOCAL:
+            lines.append(f"{result.stage}: {result.told}{' (in doubt)' if result.in_doubt else ''}")
+        return "\n".join(lines)
