@@ -3,7 +3,7 @@
 1. ``take`` gets claims, from :meth:`Relay.run` (what the record says is due) or straight from intake
    (a letter just accepted, its attempt registered in the accepting transaction).
 2. Claims of one mail transaction for one next hop travel together where they may (DESIGN §9).
-3. :mod:`gateway.outgoing` computes what is sent; :mod:`gateway.hop_pool` sends it.
+3. :mod:`gateway.composer` computes what is sent; :mod:`gateway.next_hops` sends it.
 4. Each recipient's answer becomes one note. A note that the database cannot take is kept and tried
    again; if the process dies first, the next claim finds an open attempt and records it as in doubt.
 5. An error that nobody foresaw holds the delivery where a person sees it; the mail loop goes on.
@@ -21,15 +21,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway import maillog, metrics
+from gateway.composer import Composer, Sending
 from gateway.crossing import Crossing
-from gateway.hop_pool import HopPools
-from gateway.outgoing import Composer, Sending
+from gateway.next_hops import NextHops
+from gateway.outgoing import Outcome, Stage
 from gateway.retry import RetrySchedule
-from gateway.smtp_client import Outcome, Result
 from policies.directory import Directory, NextHop
 from tracker.claims import Claim, Want
 from tracker.model import DeliveryKind, now_us
-from tracker.noting import AttemptEnd, Note, NoSuchDelivery
+from tracker.noting import AttemptEnd, NoSuchDelivery, Note
 from tracker.reply import Reply
 from tracker.states import Event, UnknownMove
 
@@ -38,8 +38,8 @@ _log = logging.getLogger("wasl.relay")
 TOGETHER = 100  # recipients in one transaction
 APART = 5  # up to so many recipients at a hop each get a return address of their own (DESIGN §9)
 
+_UNREACHED = frozenset({Stage.CONNECT, Stage.GREETING, Stage.HELLO, Stage.STARTTLS, Stage.AUTH})
 _NO_HOP = Reply.of(451, "4.3.5", "No next hop is configured for this recipient")
-_GIVEN_UP = Reply.of(554, "5.4.7", "Delivery time expired")
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Relay:
         crossing: Crossing,
         directory: Callable[[], Directory],
         composer: Composer,
-        pools: HopPools,
+        pools: NextHops,
         schedule: RetrySchedule,
         *,
         owner: str,
@@ -203,13 +203,13 @@ class Relay:
             sending.close()
         self._judge(hop, outcome)
         notes: list[Note] = []
-        for claim, result in zip(batch, outcome.results, strict=True):
-            notes += self._notes(claim, hop, sending, outcome, result)
+        for index, claim in enumerate(batch):
+            notes += self._notes(claim, hop, sending, outcome, index)
         return notes
 
     def _judge(self, hop: NextHop, outcome: Outcome) -> None:
         """Let a next hop rest that could not even be reached."""
-        if any(r.reply is not None for r in outcome.results) or any(r.in_doubt for r in outcome.results):
+        if any(r.stage not in _UNREACHED for r in outcome.results):
             self._sick.pop(hop.name, None)
             return
         before = self._sick.get(hop.name)
@@ -217,16 +217,17 @@ class Relay:
         self._sick[hop.name] = _Sick(now_us() + int(rest * random.uniform(0.8, 1.2) * 1e6), rest)
 
     def _notes(
-        self, claim: Claim, hop: NextHop, sending: Sending, outcome: Outcome, result: Result
+        self, claim: Claim, hop: NextHop, sending: Sending, outcome: Outcome, index: int
     ) -> list[Note]:
         at = now_us()
-        reply = result.reply
+        result = outcome.results[index]
+        told = result.told
         end = AttemptEnd(
             attempt_id=claim.attempt_id,
             peer=outcome.peer,
             tls=str(outcome.tls) if outcome.tls else None,
-            reply=str(reply) if reply is not None else result.stage,
-            transcript=outcome.transcript,
+            reply=str(told),
+            transcript=outcome.transcript_for(index),
             edit=sending.edit,
         )
         detail: dict[str, object] = {
@@ -234,24 +235,24 @@ class Relay:
             "peer": outcome.peer,
             "tls": end.tls,
             "reply": end.reply,
-            "stage": result.stage,
+            "stage": result.stage.value,
             "hop_dsn": outcome.dsn,
         }
         source = hop.protocol
-        if reply is not None and reply.positive:
+        if result.accepted:
             event = Event.DELIVERED if hop.is_final else Event.RELAYED
             metrics.DELIVERY_SECONDS.observe((at - claim.parcel.at_us) / 1e6)
-            self._line(claim, outcome, "sent", reply)
+            self._line(claim, outcome, "sent", told)
             return [_note(claim, event, at, source, outcome.peer, detail, end)]
-        if reply is not None and reply.permanent:
-            self._line(claim, outcome, "bounced", reply)
+        if result.permanent:
+            self._line(claim, outcome, "bounced", told)
             return [_note(claim, Event.FAILED, at, source, outcome.peer, detail, end)]
         if at >= claim.expires_us:
-            self._line(claim, outcome, "expired", reply or _GIVEN_UP)
-            detail |= {"expired": True, "status": "5.4.7", "last_reply": end.reply}
+            self._line(claim, outcome, "expired", told)
+            detail |= {"expired": True, "status": "5.4.7"}
             return [_note(claim, Event.FAILED, at, "timer", outcome.peer, detail, end)]
         event = Event.IN_DOUBT if result.in_doubt else Event.ATTEMPTED
-        self._line(claim, outcome, "in-doubt" if result.in_doubt else "deferred", reply, result.stage)
+        self._line(claim, outcome, "in-doubt" if result.in_doubt else "deferred", told)
         next_us = min(self._schedule.next_us(claim.attempts, at), claim.expires_us)
         notes = [_note(claim, event, at, source, outcome.peer, detail, end, next_us)]
         return notes + self._late(claim, at, next_us, end.reply)
@@ -281,20 +282,17 @@ class Relay:
             )
         ]
 
-    def _line(
-        self, claim: Claim, outcome: Outcome, status: str, reply: Reply | None, stage: str = ""
-    ) -> None:
+    def _line(self, claim: Claim, outcome: Outcome, status: str, told: Reply) -> None:
         metrics.DELIVERIES.labels(status).inc()
-        code = str(reply.status) if reply is not None and reply.status else ""
-        klass = {"sent": "2.0.0", "bounced": "5.0.0", "expired": "5.4.7"}.get(status, "4.4.1")
+        klass = {"sent": "2.0.0", "bounced": "5.0.0"}.get(status, "4.0.0")
         maillog.outgoing(
             wire_id=claim.parcel.wire_id,
             recipient=str(claim.recipient),
             peer=outcome.peer,
             delay_s=(now_us() - claim.parcel.at_us) / 1e6,
-            dsn=code or klass,
+            dsn="5.4.7" if status == "expired" else str(told.status or klass),
             status=status,
-            text=str(reply) if reply is not None else stage,
+            text=str(told),
             private=claim.kind is DeliveryKind.PASS,
             number=claim.parcel.number,
         )

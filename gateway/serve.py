@@ -23,16 +23,17 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from gateway import high_water, metrics
+from gateway.composer import Composer, Identity
 from gateway.control import ControlServer
 from gateway.crossing import Crossing
 from gateway.data_lock import Busy, DataLock
 from gateway.desk import WireLimits
-from gateway.hop_pool import HopPools, PoolLimits
 from gateway.inbound import Inbound
 from gateway.instance import Instance
 from gateway.intake import Intake, IntakeSettings
+from gateway.next_hops import NextHops
 from gateway.notices import Notices, NoticeSettings
-from gateway.outgoing import Composer, Identity
+from gateway.outgoing import Timeouts
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
@@ -246,22 +247,25 @@ class Gateway:
             instance,
             executor,
         )
-        pools = HopPools(
+        reply = r.reply_timeout.total_seconds()
+        hops = NextHops(
             hostname=settings.gateway.hostname,
-            limits=PoolLimits(
-                connections=r.connections_per_hop,
-                letters=r.letters_per_connection,
-                idle=r.idle.total_seconds(),
+            times=Timeouts(
                 connect=r.connect_timeout.total_seconds(),
-                reply=r.reply_timeout.total_seconds(),
-                data=r.data_timeout.total_seconds(),
+                greeting=reply,
+                hello=reply,
+                mail=reply,
+                final=r.data_timeout.total_seconds(),
             ),
+            connections=r.connections_per_hop,
+            letters=r.letters_per_connection,
+            idle_s=r.idle.total_seconds(),
         )
         self.relay = Relay(
             crossing,
             directory,
             composer,
-            pools,
+            hops,
             schedule,
             owner=f"{settings.gateway.node}/{secrets.token_hex(6)}",
             lease_s=r.lease.total_seconds(),
