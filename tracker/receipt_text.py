@@ -243,6 +243,9 @@ def _name(recipient: RecipientFacts, language: str) -> str:
 def _row(notice: Notice, recipient: RecipientFacts) -> Row:
     state = words.STATES[recipient.event]
     bad = words.TONES.get(recipient.event) in ("bad", "warn")
+    incoming = shown(recipient.incoming_number, 80)
+    label = LABELS["incoming"]
+    taken_in = f"{label.ar} / {label.en}: {incoming}" if incoming else ""
     return Row(
         name_ar=_name(recipient, "ar"),
         name_en=_name(recipient, "en"),
@@ -251,7 +254,7 @@ def _row(notice: Notice, recipient: RecipientFacts) -> Row:
         state_en=state.en,
         time=stamp(recipient.at_us, notice.gateway.zone)[:16],
         tone=words.TONES.get(recipient.event, "calm"),
-        detail=shown(recipient.reply, 160) if bad else shown(recipient.incoming_number, 80),
+        detail=shown(recipient.reply, 160) if bad else taken_in,
     )
 
 

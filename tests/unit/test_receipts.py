@@ -712,3 +712,9 @@ def test_the_samples_in_the_documentation_are_what_the_code_writes() -> None:
             assert verify.verify(files, keys).status == 0, name
             other = [("letter.eml", made["letter.eml"].replace(b"2KrY", b"2KrZ")), files[1]]
             assert verify.verify(other, keys).status != 0, f"{name} proves another letter"
+
+
+def test_the_documentation_explains_every_receipt_by_its_name() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "receipts.md").read_text(encoding="utf-8")
+    for words in KINDS.values():
+        assert f"| {words.title.ar}, {words.title.en} |" in text
