@@ -41,11 +41,13 @@ class WireLimits:
     errors: int = 20  # 5xx answers since the last letter, refused recipients apart
     refused_recipients: int = 1000  # in one session
     commands: int = 20_000  # in one session
+    letters: int = 1000  # in one session; then 421
     auth_failures: int = 3  # in one session
     auth_delay: float = 1.0  # before a failed AUTH is answered
     command_time: float = 300.0  # for a whole command line to arrive, and for a reply to be read
     data_time: float = 180.0  # between two blocks of content
     data_rate: int = 512  # octets a second that content must keep on average, after data_time
+    letter_time: float = 1800.0  # for the whole content of one letter
     handshake_time: float = 30.0  # TLS
     session_time: float = 4 * 3600.0  # after it, 421 before the next command
     linger_time: float = 5.0  # the peer may finish what it was sending before we close

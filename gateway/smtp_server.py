@@ -71,6 +71,7 @@ _NOT_UTF8 = _line(500, "5.5.2", "Command line is not UTF-8")
 _FAILED = _line(421, "4.3.0", "Temporary failure, please try again later")
 _TOO_MANY_ERRORS = _line(421, "4.7.0", "Too many errors")
 _TOO_MANY_COMMANDS = _line(421, "4.7.0", "Too many commands, connect again")
+_TOO_MANY_LETTERS = _line(421, "4.7.0", "Many letters in one connection, connect again for more")
 _TOO_LONG_SESSION = _line(421, "4.4.2", "Session has lasted too long, connect again")
 _LONG_LINE = _line(500, "5.5.2", "Command line too long")
 _AUTHENTICATED = _line(235, "2.7.0", "Authentication successful")
@@ -135,6 +136,7 @@ class SmtpServer(Wire):
         self.refused_recipients = 0
         self.commands = 0
         self.auth_failures = 0
+        self.letters = 0
         self.ends = self.loop.time() + listener.limits.session_time
         self.stopping = False
         self.in_content = False  # content is coming in, or its letter is being taken
@@ -200,6 +202,8 @@ class SmtpServer(Wire):
         now = self.loop.time()
         if self.stopping:
             raise Cut(STOPPING, linger=False)
+        if self.letters >= limits.letters:
+            raise Cut(_TOO_MANY_LETTERS)
         if now > self.ends:
             raise Cut(_TOO_LONG_SESSION)
         deadline = min(now + limits.command_time, self.ends)
@@ -616,7 +620,7 @@ class SmtpServer(Wire):
     def _content_deadline(self, began: float, received: int) -> float:
         """When to give up waiting for the next block: it is late, or the whole is too slow."""
         limits = self.limits
-        slowest = began + limits.data_time + received / limits.data_rate
+        slowest = began + min(limits.data_time + received / limits.data_rate, limits.letter_time)
         return min(self.loop.time() + limits.data_time, slowest)
 
     async def _letter(self, t: Transaction, content: Content) -> None:
@@ -627,6 +631,7 @@ class SmtpServer(Wire):
             self._fail(content.fault)
             return
         utf8 = t.params.smtputf8
+        self.letters += 1
         try:
             task = self.listener.take(self.desk.letter(self.conn, t.envelope(), octets))
             reply = await asyncio.shield(task)

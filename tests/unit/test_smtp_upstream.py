@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from asyncio import StreamReaderProtocol
+from contextlib import closing
 
 import aiosmtpd
 from aiosmtpd.smtp import SMTP, Session, syntax
@@ -90,4 +92,6 @@ def test_help_texts_are_read_from_these_attributes() -> None:
 
 
 def test_the_session_has_what_we_keep_in_it() -> None:
-    assert {"peer", "host_name", "extended_smtp", "authenticated"} <= set(vars(Session(None)))
+    with closing(asyncio.new_event_loop()) as loop:
+        kept = vars(Session(loop))
+    assert {"peer", "host_name", "extended_smtp", "authenticated"} <= set(kept)
