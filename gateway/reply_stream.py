@@ -16,6 +16,7 @@ import asyncio
 import re
 from collections import deque
 from functools import lru_cache
+from typing import cast
 
 from tracker.reply import Reply, ReplyError
 
@@ -55,8 +56,7 @@ class ReplyStream(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(f"connection lost: {_reason(exc)}" if exc else "connection closed by the server")

@@ -204,7 +204,6 @@ class Session:
             raise HopError(Stage.STARTTLS, f"TLS: {_words(error)}", tls_failed=True) from error
         if transport is None or stream.why is not None:
             raise HopError(Stage.STARTTLS, f"TLS: {stream.why}", tls_failed=True)
-        assert isinstance(transport, asyncio.Transport)
         stream.transport = transport
         self._note_tls(level)
         await self._hello(hostname)  # RFC 3207 §4.2: what was offered before counts no more
