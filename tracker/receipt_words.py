@@ -102,9 +102,8 @@ KINDS: dict[Kind, KindWords] = {
             "It does not prove that it is in the mailbox or that anyone has seen it.",
         ),
         plain_proves=B(
-            "لا يثبت ذلك إيداعها في صندوق البريد، ولن يرد إشعار تسليم لأن ذلك الخادم لا يصدره.",
-            "This does not prove that it is in the mailbox. That server issues no delivery notices, "
-            "so none will follow.",
+            "لا يثبت ذلك إيداعها في صندوق البريد، وقد لا يصدر ذلك الخادم إشعار تسليم.",
+            "This does not prove that it is in the mailbox. That server may issue no delivery notice.",
         ),
     ),
     Kind.DELIVERED: KindWords(
