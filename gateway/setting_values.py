@@ -94,6 +94,23 @@ def endpoint(value: object) -> Endpoint:
     raise ValueError('is no address such as "0.0.0.0:25" or "[::]:25"')
 
 
+def name_server(value: object) -> Endpoint:
+    """``"10.0.0.53"``, or with another port than 53 ``"10.0.0.53:5353"``; an IP address either way."""
+    if isinstance(value, Endpoint):
+        return value
+    text = str(value).strip()
+    try:
+        return Endpoint(str(ipaddress.ip_address(text.strip("[]"))), 53)
+    except ValueError:
+        pass
+    try:
+        found = endpoint(text)
+        ipaddress.ip_address(found.host)
+        return found
+    except ValueError:
+        raise ValueError('is no name server such as "10.0.0.53" or "10.0.0.53:5353"') from None
+
+
 def zone(value: str) -> str:
     """A time zone of the IANA database."""
     try:
@@ -152,6 +169,7 @@ def secret(model: Any, field: str) -> str | None:
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 Octets = Annotated[int, BeforeValidator(octets)]
 Listening = Annotated[Endpoint, BeforeValidator(endpoint)]
+NameServer = Annotated[Endpoint, BeforeValidator(name_server)]
 Zone = Annotated[str, AfterValidator(zone)]
 Located = Annotated[Path, AfterValidator(located)]
 WebUrl = Annotated[str, AfterValidator(web_url)]

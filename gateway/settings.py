@@ -24,13 +24,14 @@ from gateway.setting_values import (
     HostName,
     Listening,
     Located,
+    NameServer,
     NumberShape,
     Octets,
     WebUrl,
     Zone,
     secret,
 )
-from policies.agency_entry import Mailbox, host_name, plain
+from policies.agency_entry import Mailbox, plain
 from policies.faults import ConfigFaults
 from tracker.model import Address
 
@@ -374,7 +375,7 @@ class Policy(Section):
 class Dns(Section):
     """Name look-ups."""
 
-    resolvers: list[Annotated[str, AfterValidator(host_name)]] = Field(default_factory=list)
+    resolvers: list[NameServer] = Field(default_factory=list)
     """Addresses of name servers; the system's when empty."""
     timeout: Duration = timedelta(seconds=2)
     """Time for one look-up in all."""

@@ -1,0 +1,356 @@
+"""``wasl check``: everything that can be wrong with a gateway, all of it at once.
+
+Settings, directory and policy with file and line; keys, certificates and folders; the database; and
+unless ``--offline`` the DNS records of the DKIM keys and a short dialogue with every next hop. Exit
+status 1 when there is a fault; warnings alone are no fault.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.commands.console import Config, Json, progress, put_json, say, warn
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+    from gateway.sign import SigningKey
+    from policies.agency import NextHop, SignIn
+    from policies.directory import Directory
+    from policies.faults import Fault
+    from tracker.model import Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the answer. ``level`` is fault, warning or ok."""
+
+    level: str
+    about: str
+    text: str
+    fault: Fault | None = None
+
+    def to_json(self) -> dict[str, object]:
+        out: dict[str, object] = {"level": self.level, "about": self.about, "text": self.text}
+        return out | (self.fault.to_json() if self.fault is not None else {})
+
+
+def check(
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no name server and no next hop.")] = False,
+    agency: Annotated[
+        list[str] | None,
+        typer.Option(help="Talk to the servers of this agency only; several times for several."),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Check settings, directory, policy, keys, database, DNS and next hops; all faults at once."""
+    findings = list(_findings(config, offline, frozenset(code.upper() for code in agency or ())))
+    for one in findings:
+        if as_json:
+            put_json(one.to_json())
+        elif one.level == "ok":
+            say(f"ok: {one.text}")
+        else:
+            warn(f"warning: {one.text}" if one.level == "warning" else one.text)
+    faults = sum(one.level == "fault" for one in findings)
+    warnings = sum(one.level == "warning" for one in findings)
+    if not as_json:
+        said = f"{_count(faults, 'fault')}, {_count(warnings, 'warning')}"
+        say(said) if not faults else warn(said)
+    raise typer.Exit(1 if faults else 0)
+
+
+def _count(number: int, noun: str, nouns: str = "") -> str:
+    return f"{number or 'no'} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Iterator[Finding]:
+    from gateway.opening import open_directory, policy_limits
+    from gateway.settings import Settings
+    from gateway.settings_file import find_settings
+    from policies.faults import ConfigFaults
+    from policies.load import load_policy
+
+    yield from _interpreter()
+    try:
+        file = find_settings(config)
+        settings = Settings.load(file)
+    except ConfigFaults as e:
+        yield from (_fault("settings", fault) for fault in e.faults)
+        return
+    yield Finding(level="ok", about="settings", text=f"settings {file}")
+    directory: Directory | None = None
+    try:
+        directory = open_directory(settings).current
+        for fault in directory.warnings:
+            yield Finding(level="warning", about="directory", text=str(fault), fault=fault)
+        text = f"directory: {_count(len(directory), 'agency', 'agencies')}, version {directory.version}"
+        yield Finding(level="ok", about="directory", text=text)
+    except ConfigFaults as e:
+        yield from (_fault("directory", fault) for fault in e.faults)
+    try:
+        policy = load_policy(settings.policy.path, policy_limits(settings), directory)
+        yield Finding(level="ok", about="policy", text=f"policy: {len(policy.rules)} rules")
+    except ConfigFaults as e:
+        yield from (_fault("policy", fault) for fault in e.faults)
+    yield from _listening(settings)
+    yield from _secrets(settings)
+    yield from _certificates(settings)
+    yield from _data(settings)
+    keys = list(_keys(settings, directory))
+    yield from (key for key in keys if isinstance(key, Finding))
+    for code in sorted(only):
+        if directory is not None and directory.agency(code) is None:
+            yield Finding(level="fault", about="directory", text=f"--agency {code}: there is no such agency")
+    if not offline:
+        yield from _dns(settings, [key for key in keys if not isinstance(key, Finding)])
+        if directory is not None:
+            yield from _servers(settings, directory, only)
+
+
+def _fault(about: str, fault: Fault) -> Finding:
+    return Finding(level="fault", about=about, text=str(fault), fault=fault)
+
+
+def _interpreter() -> Iterator[Finding]:
+    """CPython before 3.11.10 and its like writes an encoded newline as a header line (CVE-2024-6923)."""
+    import platform
+    from email import message_from_bytes, policy
+
+    made = message_from_bytes(b"Subject: =?utf-8?q?a=0ABcc=3A_b=40c?=\n\n", policy=policy.default)
+    try:
+        whole = b"\nBcc" not in made.as_bytes()
+    except ValueError:  # a mended interpreter refuses
+        whole = True
+    if not whole:
+        text = (
+            f"Python {platform.python_version()} writes encoded newlines into headers (CVE-2024-6923); "
+            "Wasl's own writer does not, but upgrade it for whatever else runs on it"
+        )
+        yield Finding(level="warning", about="interpreter", text=text)
+
+
+def _listening(settings: Settings) -> Iterator[Finding]:
+    if not settings.listen:
+        yield Finding(
+            level="warning", about="listen", text="no [[listen]] entry: the gateway takes no letters"
+        )
+
+
+def _secrets(settings: Settings) -> Iterator[Finding]:
+    from gateway.keys import too_open
+    from gateway.opening import Trouble, ledger_key, mac_secrets
+
+    for about, path, load in (
+        ("ledger key", settings.ledger.key, lambda: ledger_key(settings)),
+        ("mac secret", settings.secrets.mac, lambda: mac_secrets(settings.secrets.mac)),
+    ):
+        try:
+            load()
+        except Trouble as e:
+            yield Finding(level="fault", about=about, text=str(e))
+            continue
+        if too_open(path):
+            yield _open_to_others(about, path)
+        yield Finding(level="ok", about=about, text=f"{about} {path}")
+
+
+def _open_to_others(about: str, path: Path) -> Finding:
+    text = f"{path} can be read by others: chmod 600 {path}"
+    return Finding(level="warning", about=about, text=text)
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    pairs = [("tls", settings.tls.certificate, settings.tls.key)]
+    pairs += [(f"listen.{i}", x.certificate, x.key) for i, x in enumerate(settings.listen)]
+    pairs.append(("dashboard", settings.dashboard.certificate, settings.dashboard.key))
+    for about, certificate, key in pairs:
+        if certificate is not None and key is not None:
+            yield from _certificate(about, certificate, key, settings.gateway.hostname)
+    if settings.tls.client_ca is not None:
+        try:
+            ssl.create_default_context(cafile=str(settings.tls.client_ca))
+        except (OSError, ssl.SSLError) as e:
+            text = f"tls.client_ca: {settings.tls.client_ca}: {getattr(e, 'strerror', None) or e}"
+            yield Finding(level="fault", about="tls", text=text)
+
+
+def _certificate(about: str, certificate: Path, key: Path, hostname: str) -> Iterator[Finding]:
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key)
+        leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+    except (OSError, ssl.SSLError, ValueError) as e:
+        text = f"{about}: {certificate} with {key}: {getattr(e, 'strerror', None) or e}"
+        yield Finding(level="fault", about="tls", text=text)
+        return
+    now, end = datetime.now(UTC), leaf.not_valid_after_utc
+    if end <= now:
+        yield Finding(level="fault", about="tls", text=f"{about}: {certificate} expired on {end:%Y-%m-%d}")
+    elif end - now < timedelta(days=21):
+        text = f"{about}: {certificate} expires on {end:%Y-%m-%d}"
+        yield Finding(level="warning", about="tls", text=text)
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        known = [str(n).lower() for n in names.get_values_for_type(x509.DNSName)]
+    except x509.ExtensionNotFound:
+        known = []
+    parent = hostname.partition(".")[2]
+    if hostname not in known and f"*.{parent}" not in known:
+        text = f"{about}: {certificate} is not for {hostname} ({', '.join(known) or 'no names'})"
+        yield Finding(level="warning", about="tls", text=text)
+
+
+def _data(settings: Settings) -> Iterator[Finding]:
+    import shutil
+
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from gateway.opening import Trouble, open_store
+    from tracker.store import StoreError
+
+    folder = settings.gateway.data_dir
+    if not folder.is_dir():
+        yield Finding(
+            level="fault", about="data", text=f"{folder}: there is no such folder: `wasl init` makes it"
+        )
+        return
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding(level="fault", about="data", text=f"{folder}: cannot be written by this user")
+    home = settings.archive_path if settings.archive_path.is_dir() else folder
+    free = shutil.disk_usage(home).free
+    if settings.archive.kind == "local" and free < settings.archive.warn_free:
+        level = "fault" if free < settings.archive.keep_free else "warning"
+        text = f"{home}: only {free / 1e9:.1f} GB are free (archive.keep_free, archive.warn_free)"
+        yield Finding(level=level, about="data", text=text)
+    try:
+        store = open_store(settings)
+        try:
+            with store.reader.connect() as conn:
+                conn.exec_driver_sql("SELECT count(*) FROM meta").scalar()
+        finally:
+            store.close()
+        yield Finding(level="ok", about="database", text=f"database: {store.dialect}")
+    except (Trouble, StoreError) as e:
+        yield Finding(level="fault", about="database", text=str(e))
+    except SQLAlchemyError as e:
+        what = str(getattr(e, "orig", None) or e).splitlines()[0]
+        yield Finding(level="fault", about="database", text=f"the database: {what}")
+
+
+def _keys(settings: Settings, directory: Directory | None) -> Iterator[SigningKey | Finding]:
+    """Every DKIM key, and what is to be said about them."""
+    from gateway.keys import too_open
+    from gateway.sign import SigningKey, SigningKeyError
+
+    wanted = [
+        (f"dkim.{i}", key.key_file, settings.gateway.domain, key.selector)
+        for i, key in enumerate(settings.dkim)
+    ]
+    for a in directory or ():
+        wanted += [(f"{a.file}:{a.line}: dkim", key.key_file, key.domain, key.selector) for key in a.dkim]
+    for place, path, domain, selector in wanted:
+        try:
+            yield SigningKey.load(path, domain=domain, selector=selector)
+            if too_open(path):
+                yield _open_to_others("dkim", path)
+        except (OSError, SigningKeyError) as e:
+            text = f"{place}: {path}: {getattr(e, 'strerror', None) or e}"
+            yield Finding(level="fault", about="dkim", text=text)
+    signs = {a.code for a in directory or () if a.dkim}
+    for a in directory or ():
+        if a.next_hop is not None and a.active and a.code not in signs:
+            what = f"{a.code} has no DKIM key: its letters go unsigned"
+            text = f"{a.file}:{a.line}: {what} (`wasl keys make {a.code}`)"
+            yield Finding(level="warning", about="dkim", text=text)
+    if not settings.dkim:
+        text = "no [[dkim]] entry: the gateway's receipts go unsigned (`wasl keys make -`)"
+        yield Finding(level="warning", about="dkim", text=text)
+
+
+def _dns(settings: Settings, wanted: list[SigningKey]) -> Iterator[Finding]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import dns.resolver
+
+    from gateway.dkim_dns import published, resolver
+
+    if not wanted:
+        return
+    try:
+        names = resolver(settings.dns.resolvers, settings.dns.timeout.total_seconds())
+    except dns.resolver.NoResolverConfiguration:
+        yield Finding(level="warning", about="dns", text="no name server is known: set dns.resolvers")
+        return
+    with ThreadPoolExecutor(max_workers=16) as pool, progress("DNS") as show:
+        said = []
+        for i, text in enumerate(pool.map(lambda key: published(key, names), wanted), 1):
+            said.append(text)
+            show(i, len(wanted))
+    for text in said:
+        if text:
+            yield Finding(level="fault", about="dns", text=f"DKIM: {text} (`wasl keys show` prints it)")
+    good = said.count("")
+    if good:
+        yield Finding(level="ok", about="dns", text=f"DNS: {good} of {len(wanted)} DKIM keys are published")
+
+
+def _servers(settings: Settings, directory: Directory, only: frozenset[str]) -> Iterator[Finding]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from gateway.hop_probe import Probe, probe_hop, probe_sign_in
+    from gateway.opening import Trouble, mac_secrets
+    from gateway.reverse_path import ReversePath
+    from policies.agency import NextHop
+
+    back: Address | None
+    try:
+        back = ReversePath(mac_secrets(settings.secrets.mac), settings.gateway.domain).address_for(1)
+    except Trouble:
+        back = None  # said above
+    hostname = settings.gateway.hostname
+    asked: list[tuple[str, NextHop | SignIn, Address | None]] = []
+    for a in directory:
+        if only and a.code not in only:
+            continue
+        place = f"{a.file}:{a.line}: {a.code}"
+        if a.next_hop is not None:
+            asked.append((f"{place} next_hop {a.next_hop.host}:{a.next_hop.port}", a.next_hop, back))
+        if a.outbound is not None:
+            asked.append((f"{place} outbound {a.outbound.host}:{a.outbound.port}", a.outbound, None))
+        if a.sign_in is not None:
+            asked.append((f"{place} sign_in {a.sign_in.host}:{a.sign_in.port}", a.sign_in, None))
+
+    def ask(item: tuple[str, NextHop | SignIn, Address | None]) -> tuple[str, Probe]:
+        name, server, address = item
+        if isinstance(server, NextHop):
+            return name, probe_hop(server, hostname, address)
+        return name, probe_sign_in(server, hostname)
+
+    if not asked:
+        return
+    good = 0
+    with ThreadPoolExecutor(max_workers=16) as pool, progress("servers") as show:
+        answers = []
+        for i, answer in enumerate(pool.map(ask, asked), 1):
+            answers.append(answer)
+            show(i, len(asked))
+    for name, probe in answers:
+        if probe.error:
+            yield Finding(level="fault", about="server", text=f"{name}: {probe.error}")
+        else:
+            good += 1
+        for note in probe.notes:
+            yield Finding(level="warning", about="server", text=f"{name}: {note}")
+    yield Finding(level="ok", about="server", text=f"servers: {good} of {len(asked)} answer as they should")

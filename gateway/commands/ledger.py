@@ -1,0 +1,121 @@
+"""``wasl ledger``: the head of the log, proofs of single entries, and the check of all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.commands.console import (
+    Config,
+    Json,
+    json_of,
+    load_settings,
+    progress,
+    put_json,
+    say,
+    table,
+    warn,
+)
+from gateway.commands.reading import clock, reading
+
+app = typer.Typer(no_args_is_help=True, help="The ledger: head, prove, verify, key.")
+
+
+@app.command()
+def head(config: Config = None, as_json: Json = False) -> None:
+    """Show the size and root of the log and its latest signed checkpoint."""
+    from gateway.opening import ledger_key
+    from tracker.ledger import Ledger
+
+    settings = load_settings(config)
+    ledger = Ledger(ledger_key(settings))
+    with reading(settings) as conn:
+        present = ledger.head(conn)
+        latest = ledger.latest(conn)
+    if as_json:
+        put_json(
+            {
+                "origin": settings.ledger_origin,
+                "size": present.size,
+                "root": present.root.hex(),
+                "checkpoint": None if latest is None else json_of(latest),
+            }
+        )
+        return
+    say(f"size {present.size}")
+    say(f"root {present.root.hex()}")
+    if latest is None:
+        say("no checkpoint yet")
+    else:
+        say(f"latest checkpoint, of {clock(latest.at_us, settings)}:")
+        say(latest.note.rstrip("\n"))
+
+
+@app.command()
+def key(config: Config = None) -> None:
+    """Print the public key by which anybody can verify (C2SP vkey)."""
+    from gateway.opening import ledger_key
+
+    say(str(ledger_key(load_settings(config)).vkey))
+
+
+@app.command()
+def prove(
+    entry: Annotated[int, typer.Argument(metavar="N", min=0, help="Index of the entry.")],
+    config: Config = None,
+) -> None:
+    """Print the proof of an entry: its octets, the hashes, the signed checkpoint (proof.txt)."""
+    from gateway.opening import ledger_key
+    from tracker.ledger import Ledger, proof_text
+
+    settings = load_settings(config)
+    ledger = Ledger(ledger_key(settings))
+    with reading(settings) as conn:
+        size = ledger.head(conn).size
+        if entry >= size:
+            raise ValueError(
+                f"the log has {size} entries, the last one is {size - 1}" if size else "the log is empty"
+            )
+        covering = ledger.covering(conn, entry)
+        if covering is None:
+            raise ValueError(f"no checkpoint covers entry {entry} yet: try again in a moment")
+        text = proof_text(ledger.prove(conn, entry, covering.size), covering.note)
+    typer.echo(text, nl=False)
+
+
+@app.command()
+def verify(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="A checkpoint kept elsewhere: the log must still contain it."),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute everything from entries and archive; name each row that does not fit."""
+    from gateway.opening import ledger_key, open_archive
+    from tracker.audit_ledger import verify_store
+    from tracker.ledger import Ledger
+
+    settings = load_settings(config)
+    secret = ledger_key(settings)
+    archive = open_archive(settings)
+    with reading(settings) as conn:
+        ledger = Ledger(secret)
+        if checkpoint is not None:
+            ledger.must_contain(conn, checkpoint.read_text("utf-8"))
+        with progress("verifying") as show:
+            misfits = verify_store(conn, archive, secret, show)
+        size = ledger.head(conn).size
+    if as_json:
+        for one in misfits:
+            put_json(json_of(one))
+        put_json({"size": size, "misfits": len(misfits)})
+    elif misfits:
+        table(("table", "row", "expected"), [(m.table, m.row, m.expected) for m in misfits])
+        warn(f"{len(misfits)} rows do not fit")
+    else:
+        say(f"{size} entries, all of them fit")
+    raise typer.Exit(1 if misfits else 0)

@@ -1,0 +1,119 @@
+"""From settings to the things they name: database, archive, ledger key, secrets, record.
+
+Used by the supervisor and by the command line, so that both open the same house in the same way.
+What cannot be opened raises :class:`Trouble`, whose text says what to do; databases and archives
+raise their own errors once they are in use.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from policies.directory import DirectoryFile
+    from policies.load import Limits
+    from tracker.archive import Archive
+    from tracker.ledger import LedgerKey
+    from tracker.record import Record
+    from tracker.store import Store
+
+MAC_OCTETS = 32
+
+
+class Trouble(Exception):
+    """Something outside the program stands in the way; the message says what to do about it."""
+
+
+def mac_secrets(path: Path) -> tuple[bytes, ...]:
+    """The secrets of return addresses and Wasl-Instance, newest first; raises :class:`Trouble`.
+
+    One secret a line, in hexadecimal. To rotate, put a new line in front.
+    """
+    try:
+        lines = path.read_text("ascii").splitlines()
+    except (OSError, ValueError) as e:
+        what = getattr(e, "strerror", None) or "is no text file"
+        raise Trouble(f"{path}: {what}: make one with `wasl keys secret {path}`") from None
+    out = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text:
+            continue
+        try:
+            octets = bytes.fromhex(text)
+        except ValueError:
+            raise Trouble(f"{path}:{number}: is no secret in hexadecimal") from None
+        if len(octets) < 16:
+            raise Trouble(f"{path}:{number}: a secret has at least 16 octets")
+        out.append(octets)
+    if not out:
+        raise Trouble(f"{path}: holds no secret: make one with `wasl keys secret {path}`")
+    return tuple(out)
+
+
+def new_secret() -> str:
+    """A line for the file that :func:`mac_secrets` reads."""
+    return secrets.token_hex(MAC_OCTETS)
+
+
+def ledger_key(settings: Settings) -> LedgerKey:
+    """The key that signs checkpoints; raises :class:`Trouble`."""
+    from tracker.ledger import LedgerKey
+
+    path = settings.ledger.key
+    try:
+        return LedgerKey.load(settings.ledger_origin, path)
+    except OSError as e:
+        raise Trouble(f"{path}: {e.strerror or e}: `wasl init` makes it; never replace a lost one") from None
+    except (ValueError, TypeError) as e:
+        raise Trouble(f"{path}: {e}") from None
+
+
+def open_store(settings: Settings, *, must_exist: bool = True) -> Store:
+    """The database; raises :class:`Trouble` when it is an SQLite file that is not there."""
+    from tracker.store import Store
+
+    url = settings.database_url
+    if must_exist and url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        if not path.exists():
+            raise Trouble(f"there is no database at {path} yet: `wasl init` or `wasl serve` makes it")
+    return Store(url)
+
+
+def open_archive(settings: Settings) -> Archive:
+    """The archive of the letters' octets."""
+    from tracker.archive import Archive
+
+    if settings.archive.kind == "s3":
+        from gateway.serve import open_archive as open_s3
+
+        return open_s3(settings)
+    return Archive(settings.archive_path, memory_limit=settings.archive.memory_limit)
+
+
+def open_record(settings: Settings) -> Record:
+    """The record, its schema brought up to date. The caller holds the data directory's lock."""
+    from gateway import serve
+
+    ledger_key(settings)  # says better what is wrong with it
+    return serve.open_record(settings)
+
+
+def open_directory(settings: Settings) -> DirectoryFile:
+    """The agencies; raises ConfigFaults."""
+    from policies.directory import DirectoryFile
+
+    return DirectoryFile(settings.directory.path, reserved=(settings.gateway.domain,))
+
+
+def policy_limits(settings: Settings) -> Limits:
+    """What the word ``settings`` in a policy's match keys stands for."""
+    from policies.load import Limits
+
+    limits = settings.limits
+    return Limits(size=limits.message_size, recipients=limits.recipients, hops=limits.hops)
