@@ -23,7 +23,7 @@ from starlette.types import Scope
 
 from dashboard import api, live, pages, sign_in
 from dashboard.desk import DashboardDesk
-from dashboard.guard import Guard, put_headers
+from dashboard.guard import Guard
 from dashboard.language import N_
 from dashboard.throttle import Throttle
 from dashboard.visit import STATIC, PasswordChangeNeeded, SignInNeeded, Visit, environment, own_pages_only
@@ -85,7 +85,12 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.state.throttle = Throttle()
     app.state.overviews = pages.OverviewBook()
     app.state.hub = live.Hub(desk)
-    app.add_middleware(Guard, base_url=desk.settings.base_url, secure=desk.settings.secure)
+    app.add_middleware(
+        Guard,
+        base_url=desk.settings.base_url,
+        secure=desk.settings.secure,
+        on_fault=_unforeseen,
+    )
 
     @app.get("/healthz")
     def health() -> PlainTextResponse:
@@ -102,7 +107,6 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _bad_request)
     app.add_exception_handler(SQLAlchemyError, _record_away)
     app.add_exception_handler(OSError, _record_away)
-    app.add_exception_handler(Exception, _unforeseen)
     return app
 
 
@@ -165,7 +169,4 @@ async def _record_away(request: Request, error: Exception) -> Response:
 async def _unforeseen(request: Request, error: Exception) -> Response:
     incident = secrets.token_hex(4)
     log.error("incident %s at %s", incident, request.url.path, exc_info=error)
-    answer = _error(request, 500, incident)
-    # This answer is sent outside of the middleware.
-    put_headers(answer.headers, request.url.path, request.app.state.desk.settings.secure)
-    return answer
+    return _error(request, 500, incident)

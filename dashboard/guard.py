@@ -5,15 +5,19 @@
   or an ``Origin`` that is ours where a client does not send it. Neither: refused.
 - A body is cut off after ``MAX_BODY`` octets with 413; our forms need a few hundred.
 
-Plain ASGI, so that streams pass through untouched.
+What no handler foresaw is answered here too, by ``on_fault``. Plain ASGI, so that streams pass
+through untouched.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY = 32 << 10
@@ -38,8 +42,16 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 class Guard:
     """The middleware; ``own_origin`` is that of the settings' base URL."""
 
-    def __init__(self, app: ASGIApp, *, base_url: str, secure: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        base_url: str,
+        secure: bool,
+        on_fault: Callable[[Request, Exception], Awaitable[Response]],
+    ) -> None:
         self.app = app
+        self.on_fault = on_fault
         parts = urlsplit(base_url)
         self.own_origin = f"{parts.scheme}://{parts.netloc}".lower()
         self.secure = secure
@@ -49,7 +61,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         scope.setdefault("state", {})["foreign"] = self.is_foreign(scope)
-        taken = 0
+        taken, started = 0, False
 
         async def limited() -> Message:
             nonlocal taken
@@ -60,11 +72,19 @@ class Guard:
             return message
 
         async def guarded(message: Message) -> None:
+            nonlocal started
+            started = True
             if message["type"] == "http.response.start":
                 put_headers(MutableHeaders(scope=message), scope["path"], self.secure)
             await send(message)
 
-        await self.app(scope, limited, guarded)
+        try:
+            await self.app(scope, limited, guarded)
+        except Exception as error:
+            if started:
+                raise  # the answer is half out: the server can only close
+            answer = await self.on_fault(Request(scope, limited), error)
+            await answer(scope, limited, guarded)
 
     def is_foreign(self, scope: Scope) -> bool:
         """The request would change something and does not come from our own pages."""

@@ -29,6 +29,7 @@ class Mark(StrEnum):
     HELD = "held"
     FAILED = "failed"
     NONE = "none"
+    CLOSED = "closed"  # beyond a failure: nothing is expected there
 
 
 STEPS: tuple[tuple[Grade, str, tuple[Event, ...]], ...] = (
@@ -49,6 +50,7 @@ _TOLD = {
     Mark.HELD: N_("held back"),
     Mark.FAILED: N_("failed"),
     Mark.NONE: N_("no evidence"),
+    Mark.CLOSED: N_("not reached"),
 }
 
 
@@ -81,12 +83,14 @@ def ladder(row: RecipientRow, tongue: Tongue) -> tuple[Step, ...]:
             label, mark = N_("In doubt"), Mark.HELD
         elif grade is late_step:
             mark = Mark.LATE
+        elif mark is Mark.NONE and failed_at is not None and grade > failed_at:
+            mark = Mark.CLOSED
         steps.append(
             Step(
                 label=tongue.say(label),
                 mark=mark,
                 told=tongue.say(_TOLD[mark]),
-                at_us=line.at_us if line is not None and mark is not Mark.NONE else None,
+                at_us=line.at_us if line is not None and mark not in (Mark.NONE, Mark.CLOSED) else None,
             )
         )
     return tuple(steps)

@@ -80,6 +80,32 @@ def split_name(name: str) -> tuple[str, str]:
     return (stem, extension[:12]) if dot and stem else (base, "")
 
 
+_KINDS = (
+    ("application/pdf", N_("PDF")),
+    ("application/msword", N_("Word document")),
+    ("application/vnd.openxmlformats-officedocument.wordprocessingml", N_("Word document")),
+    ("application/vnd.ms-excel", N_("Excel workbook")),
+    ("application/vnd.openxmlformats-officedocument.spreadsheetml", N_("Excel workbook")),
+    ("application/vnd.ms-powerpoint", N_("Presentation")),
+    ("application/vnd.openxmlformats-officedocument.presentationml", N_("Presentation")),
+    ("application/zip", N_("ZIP archive")),
+    ("application/x-dosexec", N_("Windows program")),
+    ("application/vnd.microsoft.portable-executable", N_("Windows program")),
+    ("message/rfc822", N_("Message")),
+    ("image/", N_("Image")),
+    ("audio/", N_("Sound")),
+    ("video/", N_("Video")),
+    ("text/", N_("Text")),
+)
+
+
+def content_kind(content_type: str, tongue: Tongue) -> str:
+    """A content type in words; one that we do not know as it is written."""
+    lower = content_type.lower()
+    known = next((name for prefix, name in _KINDS if lower.startswith(prefix)), None)
+    return tongue.say(known) if known else content_type
+
+
 _REASONS: dict[tuple[str, str], str] = {
     ("1", "1"): N_("Mailbox does not exist"),
     ("1", "2"): N_("The domain takes no mail"),

@@ -43,6 +43,7 @@ _SENTENCES: dict[Event, str] = {
     Event.AUTO_REPLY: N_("Automatic answer from %(address)s, noted and not counted"),
 }
 
+_NOTHING = Markup("—")
 _UNNUMBERED = N_("Wasl accepted it and recorded it")
 _REPORTED = N_("The server of %(agency)s reports it in the mailbox %(address)s")
 
@@ -167,7 +168,7 @@ def _sentence(
     if line.event is Event.FAILED and (known := reason(reply or str(detail.get("status") or ""))):
         reply_shown: Markup = visible(tongue.say(known))
     else:
-        reply_shown = _isolated(reply, "ltr") if reply else Markup("—")
+        reply_shown = Markup('<bdi dir="ltr" class="reply">%s</bdi>') % visible(reply) if reply else _NOTHING
     agency = row.agency if row is not None else page.agency
     agency_name = name(agency).in_(tongue.code) if agency else ""
     values = {
@@ -177,7 +178,7 @@ def _sentence(
         "address": _isolated(row.address if row is not None else page.author, "ltr"),
         "person": _isolated(_person(detail, line.reporter, tongue)),
         "target": _isolated(str(detail.get("to") or "—")),
-        "text": Markup("«%s»") % _isolated(str(detail["text"])) if detail.get("text") else Markup("—"),
+        "text": Markup("«%s»") % _isolated(str(detail["text"])) if detail.get("text") else _NOTHING,
     }
     return Markup(tongue.say(text)) % values
 
