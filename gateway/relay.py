@@ -81,6 +81,7 @@ class Relay:
         self._sick: dict[str, _Sick] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
+        self._more = False  # the last look found as much as was asked for
         self._stopping = False
 
     @property
@@ -136,10 +137,9 @@ class Relay:
                     await asyncio.sleep(1)
                     continue
                 self.take(claims)
-            if len(claims) >= max(room // 2, 1):
-                await asyncio.sleep(0)
-                if self._in_flight < self._most:
-                    continue
+                self._more = len(claims) >= room // 2
+            if self._more and self._in_flight < self._most // 2:
+                continue
             try:
                 await asyncio.wait_for(self._woken.wait(), timeout=1)
             except TimeoutError:
@@ -188,7 +188,7 @@ class Relay:
             self._by_hop[hop_name] -= len(batch)
             if not self._by_hop[hop_name]:
                 del self._by_hop[hop_name]
-            if self._in_flight < self._most // 2:
+            if self._more and self._in_flight < self._most // 2:
                 self._woken.set()
 
     async def _attempt(self, batch: list[Claim], hop: NextHop) -> list[Note]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tracker.notice import ACTIONS, Action, Kind, RecipientFacts
 from tracker.states import Event
@@ -86,6 +87,7 @@ def due_for(
     return _NOTIFY[action] in asked
 
 
+@lru_cache(maxsize=512)
 def asks(
     notify: str | None,
     settings: ReceiptSettings,
