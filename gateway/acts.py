@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gateway.settings import Settings
+from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
     from tracker.record import Record
@@ -33,17 +34,18 @@ def perform(settings: Settings, request: dict[str, Any]) -> dict[str, Any]:
     except control.NotRunning:
         pass
     if not data_dir.exists():
-        raise opening.Trouble(f"there is no {data_dir}: `wasl init` makes it")
+        raise Trouble(f"there is no {data_dir}: `wasl init` makes it")
     try:
         lock = DataLock(data_dir)
     except Busy as e:
-        raise opening.Trouble(str(e)) from None
+        raise Trouble(str(e)) from None
     with lock:
         record = opening.open_record(settings)
         try:
             return ACTS[str(request["do"])](record, request)
         finally:
             record.close()
+            record.archive.close()
 
 
 def queue(record: Record, request: dict[str, Any]) -> dict[str, Any]:

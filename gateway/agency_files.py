@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from gateway.trouble import Trouble
 from policies.directory import load_directory
 from policies.faults import ConfigFaults, Fault, suggestion
 
@@ -58,11 +59,11 @@ _PORTS = {"smtp": 25, "smtps": 465, "lmtp": 24}
 
 
 def _hop_lines(template: str, code: str, domain: str) -> list[str]:
-    """The lines of ``next_hop:`` from a URL; raises ValueError."""
+    """The lines of ``next_hop:`` from a URL; raises Trouble."""
     url = template.replace("{code}", code).replace("{code_lower}", code.lower()).replace("{domain}", domain)
     match = _URL.fullmatch(url)
     if match is None:
-        raise ValueError(f"{url!r} is no next hop such as smtp://mail.{{domain}}:25 or lmtp://127.0.0.1:24")
+        raise Trouble(f"{url!r} is no next hop such as smtp://mail.{{domain}}:25 or lmtp://127.0.0.1:24")
     scheme, host, port = match[1], match[2].strip("[]"), int(match[3] or _PORTS[match[1]])
     lines = ["next_hop:", f"  host: {_quoted(host)}", f"  port: {port}"]
     if scheme == "lmtp":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.settings import Settings
+from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
     from policies.directory import DirectoryFile
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from tracker.store import Store
 
 MAC_OCTETS = 32
-
-
-class Trouble(Exception):
-    """Something outside the program stands in the way; the message says what to do about it."""
 
 
 def mac_secrets(path: Path) -> tuple[bytes, ...]:

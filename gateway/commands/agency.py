@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.commands.console import Config, Json, load_settings, put_json, say, table, warn
+from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
     from policies.agency import Agency
@@ -74,7 +75,7 @@ def show(code: Code, config: Config = None, as_json: Json = False) -> None:
 
     found = open_directory(load_settings(config)).current.agency(code.upper())
     if found is None:
-        raise ValueError(f"there is no agency {code}: see `wasl agency list`")
+        raise Trouble(f"there is no agency {code}: see `wasl agency list`")
     if as_json:
         put_json(_json(found))
         return
@@ -178,9 +179,9 @@ def password(
     else:
         text = getpass.getpass("Password: ")
         if getpass.getpass("Again: ") != text:
-            raise ValueError("the two passwords differ")
+            raise Trouble("the two passwords differ")
     if len(text) < 12:
-        raise ValueError("a password has at least 12 characters")
+        raise Trouble("a password has at least 12 characters")
     say(hash_password(text))
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.commands.console import Config, Json, Progress, load_settings, progress, put_json, say, warn
+from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -83,12 +84,12 @@ def restore(
     manifest = _manifest(source)
     root = directory.absolute()
     if (root / "wasl.toml").exists() or (root / "data" / "wasl.db").exists():
-        raise ValueError(f"{root} holds a gateway already: restore into a new folder, then move it")
+        raise Trouble(f"{root} holds a gateway already: restore into a new folder, then move it")
     database = manifest["database"]
     if database["kind"] == "sqlite":
         copy = source / "wasl.db"
         if not copy.is_file() or _digest(copy) != database["sha256"]:
-            raise ValueError(f"{copy} is not what was copied: take another backup")
+            raise Trouble(f"{copy} is not what was copied: take another backup")
     root.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source / "config", root, dirs_exist_ok=True, copy_function=_copy)
     data = root / "data"
@@ -120,8 +121,6 @@ def _database(settings: Settings, target: Path) -> dict[str, Any]:
         return {"kind": "postgresql"}
     source = Path(url.removeprefix("sqlite:///"))
     if not source.exists():
-        from gateway.opening import Trouble
-
         raise Trouble(f"there is no database at {source}")
     part = target / ".wasl.db.part"
     part.unlink(missing_ok=True)
@@ -208,11 +207,11 @@ def _manifest(source: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
         if found["version"] != VERSION or found["database"]["kind"] not in ("sqlite", "postgresql"):
-            raise ValueError(f"{path}: of another version")
+            raise Trouble(f"{path}: of another version")
     except FileNotFoundError:
-        raise ValueError(f"{source} is no finished backup: {MANIFEST} is missing") from None
+        raise Trouble(f"{source} is no finished backup: {MANIFEST} is missing") from None
     except (KeyError, TypeError, json.JSONDecodeError):
-        raise ValueError(f"{path} cannot be read") from None
+        raise Trouble(f"{path} cannot be read") from None
     return dict(found)
 
 

@@ -8,6 +8,7 @@ status 1 when there is a fault; warnings alone are no fault.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.commands.console import Config, Json, progress, put_json, say, warn
+from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from tracker.model import Address
 
 
+ALIKE = 3  # warnings of one kind that are shown
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One line of the answer. ``level`` is fault, warning or ok."""
@@ -35,6 +40,7 @@ class Finding:
     about: str
     text: str
     fault: Fault | None = None
+    kind: str = ""  # warnings that many agencies share bear the same
 
     def to_json(self) -> dict[str, object]:
         out: dict[str, object] = {"level": self.level, "about": self.about, "text": self.text}
@@ -47,18 +53,28 @@ def check(
         list[str] | None,
         typer.Option(help="Talk to the servers of this agency only; several times for several."),
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every warning, not three of each kind.")] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Check settings, directory, policy, keys, database, DNS and next hops; all faults at once."""
     findings = list(_findings(config, offline, frozenset(code.upper() for code in agency or ())))
+    kinds: dict[str, list[str]] = {}
     for one in findings:
         if as_json:
             put_json(one.to_json())
         elif one.level == "ok":
             say(f"ok: {one.text}")
+        elif one.level == "fault":
+            warn(one.text)
         else:
-            warn(f"warning: {one.text}" if one.level == "warning" else one.text)
+            alike = kinds.setdefault(one.kind, [])
+            alike.append(one.text)
+            if every or not one.kind or len(alike) <= ALIKE:
+                warn(f"warning: {one.text}")
+    for kind, alike in () if as_json or every else kinds.items():
+        if kind and len(alike) > ALIKE:
+            warn(f"warning: and {len(alike) - ALIKE} more like {alike[0]!r} (--all)")
     faults = sum(one.level == "fault" for one in findings)
     warnings = sum(one.level == "warning" for one in findings)
     if not as_json:
@@ -90,7 +106,7 @@ def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Itera
     try:
         directory = open_directory(settings).current
         for fault in directory.warnings:
-            yield Finding(level="warning", about="directory", text=str(fault), fault=fault)
+            yield Finding(level="warning", about="directory", text=str(fault), fault=fault, kind=_kind(fault))
         text = f"directory: {_count(len(directory), 'agency', 'agencies')}, version {directory.version}"
         yield Finding(level="ok", about="directory", text=text)
     except ConfigFaults as e:
@@ -117,6 +133,11 @@ def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Itera
 
 def _fault(about: str, fault: Fault) -> Finding:
     return Finding(level="fault", about=about, text=str(fault), fault=fault)
+
+
+def _kind(fault: Fault) -> str:
+    """What a warning says without the names in it."""
+    return re.sub(r"\S*[A-Z0-9]\S*", "", fault.message)
 
 
 def _interpreter() -> Iterator[Finding]:
@@ -146,7 +167,7 @@ def _listening(settings: Settings) -> Iterator[Finding]:
 
 def _secrets(settings: Settings) -> Iterator[Finding]:
     from gateway.keys import too_open
-    from gateway.opening import Trouble, ledger_key, mac_secrets
+    from gateway.opening import ledger_key, mac_secrets
 
     for about, path, load in (
         ("ledger key", settings.ledger.key, lambda: ledger_key(settings)),
@@ -217,7 +238,7 @@ def _data(settings: Settings) -> Iterator[Finding]:
 
     from sqlalchemy.exc import SQLAlchemyError
 
-    from gateway.opening import Trouble, open_store
+    from gateway.opening import open_store
     from tracker.store import StoreError
 
     folder = settings.gateway.data_dir
@@ -273,7 +294,7 @@ def _keys(settings: Settings, directory: Directory | None) -> Iterator[SigningKe
         if a.next_hop is not None and a.active and a.code not in signs:
             what = f"{a.code} has no DKIM key: its letters go unsigned"
             text = f"{a.file}:{a.line}: {what} (`wasl keys make {a.code}`)"
-            yield Finding(level="warning", about="dkim", text=text)
+            yield Finding(level="warning", about="dkim", text=text, kind="no dkim key")
     if not settings.dkim:
         text = "no [[dkim]] entry: the gateway's receipts go unsigned (`wasl keys make -`)"
         yield Finding(level="warning", about="dkim", text=text)
@@ -310,7 +331,7 @@ def _servers(settings: Settings, directory: Directory, only: frozenset[str]) -> 
     from concurrent.futures import ThreadPoolExecutor
 
     from gateway.hop_probe import Probe, probe_hop, probe_sign_in
-    from gateway.opening import Trouble, mac_secrets
+    from gateway.opening import mac_secrets
     from gateway.reverse_path import ReversePath
     from policies.agency import NextHop
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
+
+T = TypeVar("T")
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -49,13 +51,15 @@ def safe(value: object) -> str:
 
 
 def say(text: str = "") -> None:
-    """One line to standard output."""
-    print(safe(text) if "\n" not in text else "\n".join(safe(line) for line in text.split("\n")))
+    """Lines to standard output."""
+    for line in text.split("\n"):
+        print(safe(line))
 
 
 def warn(text: str) -> None:
-    """One line to standard error."""
-    print(safe(text), file=sys.stderr)
+    """Lines to standard error."""
+    for line in text.split("\n"):
+        print(safe(line), file=sys.stderr)
 
 
 def put_json(value: object) -> None:
@@ -120,6 +124,14 @@ def names_from(names: Sequence[str]) -> list[str]:
     return out
 
 
+def parsed(parse: Callable[[str], T], text: str, option: str) -> T:
+    """An option's value by a parser that raises ValueError."""
+    try:
+        return parse(text)
+    except ValueError as e:
+        raise typer.BadParameter(str(e), param_hint=option) from None
+
+
 def person() -> str:
     """Who sits at this terminal: written into the record beside every act."""
     import getpass
@@ -141,7 +153,7 @@ def explain(error: Exception) -> list[str] | None:
         lines = [safe(fault) for fault in error.faults]
         return [*lines, f"{len(lines)} faults"] if len(lines) > 1 else lines
     known = {
-        "gateway.opening": {"Trouble"},
+        "gateway.trouble": {"Trouble"},
         "gateway.control": {"NotRunning", "Refused"},
         "gateway.data_lock": {"Busy"},
         "tracker.store": {"StoreError"},
@@ -150,8 +162,8 @@ def explain(error: Exception) -> list[str] | None:
         "gateway.serve": {"StartError"},
     }
     kind = type(error)
-    if kind.__name__ in known.get(kind.__module__, ()) or (kind is ValueError and error.args):
-        return [f"wasl: {safe(error)}"]
+    if kind.__name__ in known.get(kind.__module__, ()):
+        return [safe(line) for line in f"wasl: {error}".split("\n")]
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return [f"wasl: {safe(where)}{error.strerror or error}"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.commands.console import Json, put_json, say
+from gateway.commands.console import Json, parsed, put_json, say
+from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -78,14 +79,14 @@ def init(
     from gateway.setting_values import endpoint
     from policies.agency_entry import domain_name, host_name
 
-    name = host_name(hostname or socket.getfqdn())
+    name = parsed(host_name, hostname or socket.getfqdn(), "--hostname")
     if "." not in name and domain is None:
-        raise ValueError(f"this machine calls itself {name!r}: give --hostname wasl.gov.example")
-    own = domain_name(domain or name)
-    endpoint(relay)
+        raise Trouble(f"this machine calls itself {name!r}: give --hostname wasl.gov.example")
+    own = parsed(domain_name, domain or name, "--domain")
+    parsed(endpoint, relay, "--relay")
     root = directory.absolute()
     if (root / "wasl.toml").exists():
-        raise ValueError(f"{root / 'wasl.toml'} is there already: nothing was changed")
+        raise Trouble(f"{root / 'wasl.toml'} is there already: nothing was changed")
     root.mkdir(parents=True, exist_ok=True)
     settings = _house(root, name, own, relay, dkim)
     imported = 0

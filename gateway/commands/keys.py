@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.commands.console import Config, Json, load_settings, put_json, say, warn
+from gateway.trouble import Trouble
+
+if TYPE_CHECKING:
+    from gateway.keys import KeyFile
 
 app = typer.Typer(no_args_is_help=True, help="DKIM keys and secrets.")
 
 
 @app.command()
 def make(
-    agency: Annotated[str, typer.Argument(metavar="AGENCY", help="Code, such as MOF; `-` for the gateway.")],
+    agencies: Annotated[
+        list[str], typer.Argument(metavar="AGENCY…", help="Codes, such as MOF; `all`; `-` for the gateway itself.")
+    ],
     selector: Annotated[
         str | None, typer.Option(help="Name of the keys. Default: wasl and the present year and month.")
     ] = None,
     folder: Annotated[
-        Path | None,
-        typer.Option(help="Where the private keys go. Default: secrets/dkim beside the settings."),
+        Path | None, typer.Option(help="Folder of the private keys. Default: secrets/dkim.")
     ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put the keys into the agency's file, if it names none yet.")
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Make an RSA-2048 and an Ed25519 key for each domain of an agency; print the DNS records.
 
     Private keys stay on this machine. Publish the records, put the lines under dkim: into the
-    agency's file, and `wasl check` tells when the DNS agrees.
+    agency's file (or say --write), and `wasl check` tells when the DNS agrees.
     """
     from gateway.keys import make_keys, record_name, record_value
     from gateway.opening import open_directory
@@ -37,21 +46,21 @@ def make(
     settings = load_settings(config)
     home = folder or settings.secrets.mac.parent / "dkim"
     name = selector or time.strftime("wasl%Y%m")
-    if agency == "-":
-        domains: tuple[str, ...] = (settings.gateway.domain,)
-    else:
-        directory = open_directory(settings).current
-        found = directory.agency(agency.upper())
-        if found is None:
-            raise ValueError(f"there is no agency {agency}: see `wasl agency list`")
-        domains = found.domains
-    for domain in domains:
-        made = make_keys(home, domain, name)
+    directory = open_directory(settings).current
+    codes = [a.code for a in directory] if agencies == ["all"] else [code.upper() for code in agencies]
+    for code in codes:
+        if code != "-" and directory.agency(code) is None:
+            raise Trouble(f"there is no agency {code}: see `wasl agency list`")
+    for code in codes:
+        found = directory.agency(code)
+        domains = found.domains if found is not None else (settings.gateway.domain,)
+        made = [file for domain in domains for file in make_keys(home, domain, name)]
         for file in made:
             if as_json:
                 put_json(
                     {
-                        "domain": domain,
+                        "agency": None if found is None else code,
+                        "domain": file.key.domain,
                         "selector": file.key.selector,
                         "file": str(file.path),
                         "name": record_name(file.key),
@@ -60,21 +69,51 @@ def make(
                 )
             else:
                 say(file.dns_record)
-        if not as_json:
-            _tell(agency, domain, made[0].key.selector, made[1].key.selector, made[0].path, made[1].path)
+        if found is None:
+            lines = _gateway_lines(made, settings.secrets.mac.parent.parent)
+        else:
+            lines = _agency_lines(made, (settings.directory.path.parent / found.file).parent)
+        if write and found is not None and not found.dkim:
+            _append(settings.directory.path, found.file, lines)
+            warn(f"; written to {found.file}")
+        elif not as_json:
+            warn(f"; put this into {'wasl.toml' if found is None else found.file}:")
+            warn(lines)
 
 
-def _tell(agency: str, domain: str, rsa: str, ed: str, rsa_file: Path, ed_file: Path) -> None:
-    """The lines for the configuration, to standard error: standard output is a piece of a zone file."""
-    if agency == "-":
-        warn("; put this into wasl.toml:")
-        for selector, file in ((rsa, rsa_file), (ed, ed_file)):
-            warn(f'[[dkim]]\nselector = "{selector}"\nkey_file = "{file.absolute()}"')
-        return
-    warn(f"; put this into the file of {agency}:")
-    warn("dkim:")
-    for selector, file in ((rsa, rsa_file), (ed, ed_file)):
-        warn(f"  - {{selector: {selector}, domain: {domain}, key_file: {file.absolute()}}}")
+def _gateway_lines(made: list[KeyFile], base: Path) -> str:
+    return "\n".join(
+        f'[[dkim]]\nselector = "{file.key.selector}"\nkey_file = "{_relative(file.path, base)}"' for file in made
+    )
+
+
+def _agency_lines(made: list[KeyFile], base: Path) -> str:
+    lines = [
+        f"  - {{selector: {k.key.selector}, domain: {k.key.domain}, key_file: {_relative(k.path, base)}}}"
+        for k in made
+    ]
+    return "\n".join(["dkim:", *lines])
+
+
+def _relative(path: Path, base: Path) -> str:
+    """Relative to the file that will name it, so that the gateway's folder can be moved."""
+    return os.path.relpath(path.absolute(), base.absolute())
+
+
+def _append(folder: Path, file: str, lines: str) -> None:
+    """Add ``dkim:`` to the file of one agency; taken back when the directory is not good with it."""
+    from policies.directory import load_directory
+    from policies.faults import ConfigFaults
+
+    path = folder.parent / file if folder.is_dir() else folder
+    old = path.read_text("utf-8")
+    with path.open("a", encoding="utf-8") as out:
+        out.write(f"{'' if old.endswith(chr(10)) else chr(10)}{lines}\n")
+    try:
+        load_directory(folder)
+    except ConfigFaults:
+        path.write_text(old, "utf-8")
+        raise Trouble(f"{file} describes several agencies: put the lines there yourself\n{lines}") from None
 
 
 @app.command()
@@ -92,7 +131,7 @@ def show(
     settings = load_settings(config)
     directory = open_directory(settings).current
     if agency is not None and directory.agency(agency.upper()) is None:
-        raise ValueError(f"there is no agency {agency}: see `wasl agency list`")
+        raise Trouble(f"there is no agency {agency}: see `wasl agency list`")
     for own in settings.dkim if agency is None else ():
         key = SigningKey.load(own.key_file, domain=settings.gateway.domain, selector=own.selector)
         say(dns_record(key))
@@ -110,9 +149,7 @@ def secret(
 
     The first one makes addresses, all recognise them: delete an old one when no report can come any more.
     """
-    import os
-
-    from gateway.opening import new_secret
+        from gateway.opening import new_secret
 
     old = file.read_text("ascii") if file.exists() else ""
     fresh = file.with_name(f".{file.name}.new")

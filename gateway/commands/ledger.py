@@ -19,6 +19,7 @@ from gateway.commands.console import (
     warn,
 )
 from gateway.commands.reading import clock, reading
+from gateway.trouble import Trouble
 
 app = typer.Typer(no_args_is_help=True, help="The ledger: head, prove, verify, key.")
 
@@ -75,12 +76,12 @@ def prove(
     with reading(settings) as conn:
         size = ledger.head(conn).size
         if entry >= size:
-            raise ValueError(
+            raise Trouble(
                 f"the log has {size} entries, the last one is {size - 1}" if size else "the log is empty"
             )
         covering = ledger.covering(conn, entry)
         if covering is None:
-            raise ValueError(f"no checkpoint covers entry {entry} yet: try again in a moment")
+            raise Trouble(f"no checkpoint covers entry {entry} yet: try again in a moment")
         text = proof_text(ledger.prove(conn, entry, covering.size), covering.note)
     typer.echo(text, nl=False)
 

@@ -11,6 +11,7 @@ import typer
 
 from gateway.commands.console import Config, Json, json_of, load_settings, person, put_json, say, table, warn
 from gateway.commands.reading import clock, operator, reading
+from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -140,7 +141,7 @@ def _pages(settings: Settings, ref: str, action: str) -> list[LetterPage]:
     with reading(settings) as conn:
         ids = _find(conn, ref)
     if not ids:
-        raise ValueError(f"there is no letter {ref}: give its number, id or Message-ID")
+        raise Trouble(f"there is no letter {ref}: give its number, id or Message-ID")
     _looked(settings, action, ref)
     with reading(settings) as conn:
         pages = [read(conn, operator(), one) for one in ids]

@@ -43,8 +43,10 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List what has not gone out yet, the oldest first."""
-    from tracker.queue_list import waiting
+    from tracker.queue_list import WAITING, waiting
 
+    if state is not None and state not in [s.value for s in WAITING]:
+        raise typer.BadParameter(f"one of {', '.join(WAITING)}", param_hint="--state")
     settings = load_settings(config)
     with reading(settings) as conn:
         found = waiting(conn, agency=agency, hop=hop, state=state, limit=limit + 1)

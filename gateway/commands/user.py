@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.commands.console import Config, Json, json_of, load_settings, person, put_json, say, table
+from gateway.trouble import Trouble
 
 app = typer.Typer(no_args_is_help=True, help="Accounts of the dashboard.")
 
@@ -32,7 +33,7 @@ def _password(from_stdin: bool) -> tuple[str, bool]:
         return new_password(), True
     text = sys.stdin.readline().rstrip("\r\n")
     if not text:
-        raise ValueError("no password on standard input")
+        raise Trouble("no password on standard input")
     return text, False
 
 
@@ -73,7 +74,7 @@ def add(
     if agency is not None:
         agency = agency.upper()
         if open_directory(settings).current.agency(agency) is None:
-            raise ValueError(f"there is no agency {agency}: see `wasl agency list`")
+            raise Trouble(f"there is no agency {agency}: see `wasl agency list`")
     password, made = _password(password_stdin)
     request = {
         "do": "account",
