@@ -98,6 +98,29 @@ def test_too_many_commands(tmp_path: Path) -> None:
     run("uvloop", main())
 
 
+def test_many_letters_in_one_session(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path, limits=limits(letters=2)) as h, await h.greeted() as client:
+            await play(client, LETTER + LETTER + "S: 421 4.7.0\nX")
+            assert len(h.desk.letters) == 2
+
+    run("uvloop", main())
+
+
+def test_a_letter_that_takes_too_long(tmp_path: Path) -> None:
+    async def main() -> None:
+        given = limits(data_time=0.4, data_rate=1, letter_time=0.8)
+        async with house(tmp_path, limits=given) as h, await h.greeted() as client:
+            await play(client, ENVELOPE + "C: DATA\nS: 354")
+            dripping = asyncio.create_task(drip(client, b"x" * 1000, 0.05))
+            began = time.monotonic()
+            assert (await client.reply()).startswith("421 4.4.2")
+            assert 0.7 < time.monotonic() - began < 2
+            dripping.cancel()
+
+    run("uvloop", main())
+
+
 def test_too_many_recipients(tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path, limits=limits(recipients=2)) as h, await h.greeted() as client:
