@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="DKIM keys and secrets.")
 @app.command()
 def make(
     agencies: Annotated[
-        list[str], typer.Argument(metavar="AGENCY…", help="Codes, such as MOF; `all`; `-` for the gateway itself.")
+        list[str], typer.Argument(metavar="AGENCY…", help="Codes, such as MOF; `all`; `-`: the gateway.")
     ],
     selector: Annotated[
         str | None, typer.Option(help="Name of the keys. Default: wasl and the present year and month.")
@@ -82,9 +82,12 @@ def make(
 
 
 def _gateway_lines(made: list[KeyFile], base: Path) -> str:
-    return "\n".join(
-        f'[[dkim]]\nselector = "{file.key.selector}"\nkey_file = "{_relative(file.path, base)}"' for file in made
-    )
+    entries = []
+    for file in made:
+        entries.append(
+            f'[[dkim]]\nselector = "{file.key.selector}"\nkey_file = "{_relative(file.path, base)}"'
+        )
+    return "\n".join(entries)
 
 
 def _agency_lines(made: list[KeyFile], base: Path) -> str:
@@ -149,7 +152,7 @@ def secret(
 
     The first one makes addresses, all recognise them: delete an old one when no report can come any more.
     """
-        from gateway.opening import new_secret
+    from gateway.opening import new_secret
 
     old = file.read_text("ascii") if file.exists() else ""
     fresh = file.with_name(f".{file.name}.new")
