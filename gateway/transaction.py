@@ -98,7 +98,7 @@ class Transaction:
         count = len(commands) + reset
         stream.ask(b"\r\n".join([b"RSET", *commands, b""] if reset else [*commands, b""]), count)
         self.left_open = True
-        await stream.gather(count, times.mail + times.data + len(commands))
+        await stream.gather(count, times.mail * (1 + len(commands) / 100) + times.data)
         if reset:
             self._reset(stream.take())
         self._on_mail(stream.take())

@@ -1,0 +1,318 @@
+"""Connections used again: when, how many, how long, and what happens when one has died meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from gateway.hop_pool import Pool
+from gateway.smtp_client import Outcome, Outgoing, OutRecipient, Stage, Timeouts
+from policies.directory import NextHop
+from tests.wire.scripted import OFFERED, Wire, serving
+from tracker.model import Address
+
+LETTER = b"From: a@mof.example\r\nSubject: x\r\n\r\nbody\r\n"
+QUICK = Timeouts(connect=2, greeting=1, hello=1, tls=2, mail=1, data=1, block=2, final=2, quit=0.3)
+Run = Callable[[Any], Any]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    factory = asyncio.new_event_loop if request.param == "asyncio" else uvloop.new_event_loop
+
+    def drive(main: Any) -> Any:
+        async def limited() -> Any:
+            async with asyncio.timeout(30):
+                return await main()
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(limited())
+
+    return drive
+
+
+def mail(name: str = "r1", octets: Any = LETTER) -> Outgoing:
+    to = OutRecipient(address=Address.parse(f"{name}@moh.example"))
+    return Outgoing(sender=Address.parse("a@mof.example"), recipients=(to,), pieces=[octets])
+
+
+def pool(port: int, *, max_connections: int = 20, **more: Any) -> Pool:
+    hop = NextHop(name="MOH", host="127.0.0.1", port=port, tls="none", max_connections=max_connections)
+    return Pool(hop, hostname="wasl.example", times=QUICK, **more)
+
+
+async def serve_well(wire: Wire) -> None:
+    await wire.hello(*OFFERED)
+    while True:
+        line = await wire.line()
+        if line == b"QUIT":
+            await wire.say("221 bye")
+            return
+        assert line.startswith(b"MAIL")
+        await wire.lines(2)
+        await wire.say("250 ok", "250 ok", "354 go on")
+        await wire.octets()
+        await wire.say("250 taken")
+
+
+def accepted(outcome: Outcome) -> bool:
+    return all(result.accepted for result in outcome.results)
+
+
+def test_letters_share_a_connection_without_reset(run: Run) -> None:
+    async def main() -> None:
+        async with serving(serve_well) as server:
+            connections = pool(server.port)
+            for _ in range(5):
+                assert accepted(await connections.send(mail()))
+            await connections.close()
+            assert len(server.wires) == 1
+            assert b"RSET" not in server.said
+            assert server.said[-1] == b"QUIT"
+
+    run(main)
+
+
+def test_never_more_connections_than_the_directory_says(run: Run) -> None:
+    now, most = 0, 0
+
+    async def play(wire: Wire) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        try:
+            await serve_well(wire)
+        finally:
+            now -= 1
+
+    async def main() -> None:
+        async with serving(play) as server:
+            connections = pool(server.port, max_connections=3)
+            outcomes = await asyncio.gather(*(connections.send(mail(f"r{i}")) for i in range(50)))
+            assert all(map(accepted, outcomes))
+            assert len(server.wires) == most == 3
+            assert connections.idle == 3 and connections.busy == 0
+            await connections.close()
+            assert connections.idle == 0
+
+    run(main)
+
+
+def test_a_connection_ends_after_so_many_letters(run: Run) -> None:
+    async def main() -> None:
+        async with serving(serve_well) as server:
+            connections = pool(server.port, max_messages=2)
+            for _ in range(5):
+                assert accepted(await connections.send(mail()))
+            await connections.close()
+            assert [sum(line.startswith(b"MAIL") for line in wire.said) for wire in server.wires] == [2, 2, 1]
+            assert all(wire.said[-1] == b"QUIT" for wire in server.wires)
+
+    run(main)
+
+
+def test_an_idle_connection_is_closed_politely(run: Run) -> None:
+    async def main() -> None:
+        async with serving(serve_well) as server:
+            connections = pool(server.port, max_idle_s=0.1)
+            assert accepted(await connections.send(mail()))
+            assert connections.idle == 1
+            await asyncio.sleep(0.3)
+            assert connections.idle == 0
+            assert server.said[-1] == b"QUIT"
+            assert accepted(await connections.send(mail()))
+            assert len(server.wires) == 2
+            await connections.close()
+
+    run(main)
+
+
+async def _drop_now(wire: Wire) -> None:
+    wire.drop()
+
+
+async def _drop_at_mail(wire: Wire) -> None:
+    await wire.lines(3)
+    wire.drop()
+
+
+async def _drop_after_354(wire: Wire) -> None:
+    await wire.lines(3)
+    await wire.say("250 ok", "250 ok", "354 go on")
+    await wire.reader.read(10)
+    wire.drop()
+
+
+async def _say_421_while_idle(wire: Wire) -> None:
+    await wire.say("421 4.4.2 timeout exceeded")
+
+
+async def _say_421_to_mail(wire: Wire) -> None:
+    await wire.line()
+    await wire.say("421 4.4.2 timeout exceeded")
+
+
+async def _say_421_to_data(wire: Wire) -> None:
+    await wire.lines(3)
+    await wire.say("250 ok", "250 ok", "421 4.4.2 timeout exceeded")
+
+
+async def _chatter(wire: Wire) -> None:
+    await wire.say("250 unasked", "250 again")
+    await wire.reader.read()
+
+
+@pytest.mark.parametrize(
+    "death",
+    [_drop_now, _drop_at_mail, _say_421_while_idle, _say_421_to_mail, _say_421_to_data, _chatter],
+)
+@pytest.mark.parametrize("wait", [0.0, 0.05])
+def test_a_dead_idle_connection_costs_nothing_but_a_fresh_one(run: Run, death: Any, wait: float) -> None:
+    taken = []
+
+    async def play(wire: Wire) -> None:
+        await wire.hello(*OFFERED)
+        taken.append(await wire.letter())
+        if wire.number == 1:
+            await death(wire)
+        else:
+            await wire.reader.read()
+
+    async def main() -> None:
+        async with serving(play) as server:
+            connections = pool(server.port)
+            assert accepted(await connections.send(mail()))
+            await asyncio.sleep(wait)
+            assert accepted(await connections.send(mail("r2")))
+            assert len(server.wires) == 2 and len(taken) == 2
+            await connections.close()
+
+    run(main)
+
+
+def test_a_connection_that_died_in_the_content_is_tried_again(run: Run) -> None:
+    large = b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * 1_000_000
+
+    async def play(wire: Wire) -> None:
+        await wire.hello(*OFFERED)
+        await wire.letter()
+        if wire.number == 1:
+            await _drop_after_354(wire)
+        else:
+            await wire.reader.read()
+
+    async def main() -> None:
+        async with serving(play, buffer=1 << 22) as server:
+            connections = pool(server.port)
+            assert accepted(await connections.send(mail()))
+            assert accepted(await connections.send(mail("r2", large)))
+            assert len(server.wires) == 2
+            await connections.close()
+
+    run(main)
+
+
+def test_a_fresh_connection_that_dies_is_not_tried_again(run: Run) -> None:
+    async def play(wire: Wire) -> None:
+        await wire.hello(*OFFERED)
+        await _drop_at_mail(wire)
+
+    async def main() -> None:
+        async with serving(play) as server:
+            (result,) = (await pool(server.port).send(mail())).results
+            assert (result.reply, result.stage, result.in_doubt) == (None, Stage.MAIL, False)
+            assert len(server.wires) == 1
+
+    run(main)
+
+
+def test_closing_waits_for_what_is_under_way_and_then_cuts(run: Run) -> None:
+    async def play(wire: Wire) -> None:
+        await wire.hello(*OFFERED)
+        await wire.lines(3)
+        await wire.say("250 ok", "250 ok", "354 go on")
+        await wire.octets()
+        await asyncio.sleep(0.2 if wire.number == 1 else 5)
+        await wire.say("250 taken")
+        await wire.reader.read()
+
+    async def main() -> None:
+        async with serving(play) as server:
+            connections = pool(server.port)
+            first = asyncio.create_task(connections.send(mail()))
+            await asyncio.sleep(0.05)
+            await connections.close(2.0)
+            assert accepted(await first)
+            again = pool(server.port)
+            second = asyncio.create_task(again.send(mail()))
+            await asyncio.sleep(0.05)
+            await again.close(0.1)
+            (result,) = (await second).results
+            assert result.in_doubt
+
+    run(main)
+
+
+def test_twenty_megabytes_are_never_held_whole(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "letter"
+    body = b".line that begins with a dot and goes on for a while\r\n" * 400_000
+    path.write_bytes(b"Subject: large\r\n\r\n" + body)
+    size = path.stat().st_size
+    assert size > 20_000_000
+    got = 0
+
+    async def play(wire: Wire) -> None:
+        nonlocal got
+        await wire.hello(*OFFERED)
+        await wire.lines(3)
+        await wire.say("250 ok", "250 ok", "354 go on")
+        last = b""
+        while not last.endswith(b"\r\n.\r\n"):
+            more = await wire.reader.read(1 << 16)
+            got += len(more)
+            last = (last + more)[-5:]
+        await wire.say("250 taken")
+        await wire.reader.read()
+
+    async def main() -> int:
+        async with serving(play) as server:
+            connections = pool(server.port)
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
+                gap, longest, done = 0.0, 0.0, False
+
+                async def watch() -> None:
+                    nonlocal gap, longest
+                    loop = asyncio.get_running_loop()
+                    while not done:
+                        before = loop.time()
+                        await asyncio.sleep(0)
+                        longest = max(longest, loop.time() - before)
+
+                watching = asyncio.create_task(watch())
+                tracemalloc.start()
+                head = b"Received: by us\r\n"
+                letter = Outgoing(
+                    sender=Address.parse("a@mof.example"),
+                    recipients=(OutRecipient(address=Address.parse("r@moh.example")),),
+                    pieces=[head, octets],
+                )
+                outcome = await connections.send(letter)
+                peak = tracemalloc.get_traced_memory()[1]
+                tracemalloc.stop()
+                done = True
+                await watching
+            assert accepted(outcome)
+            assert longest < 0.25
+            await connections.close()
+        return peak
+
+    peak = run(main)
+    assert got == len(b"Received: by us\r\n") + size + 400_000 + 3  # every dot doubled, and the last one
+    assert peak < 6_000_000
