@@ -42,7 +42,10 @@ __all__ = [
     "key_for",
 ]  # fmt: skip
 
-_WORKERS = 8  # syncs under way at once: a journalling file system commits them together
+_LANES = 8  # syncs under way at once
+_LANES_SLOW = 32  # the same on a disk where a group's syncs take longer than _SLOW_S
+_SLOW_S = 0.004
+_GROUP = 200  # objects, and so descriptors, that are open at once
 _KEY = re.compile(r"([0-9]{4})/([0-9]{4})/([0-9]{2})/([0-9A-Za-z][0-9A-Za-z._-]{0,100})")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _FOLDERS = 8  # descriptors of hours that stay open
@@ -74,6 +77,7 @@ class Archive:
         self._storing = 0
         self._guard = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._sync_s = 0.0  # how long a group's syncs take, smoothed
         self._area.sweep()
 
     key_for = staticmethod(key_for)
@@ -94,11 +98,8 @@ class Archive:
             self._storing += 1
         try:
             placed = [(*self._place_of(key), octets) for key, octets in items]
-            if len(placed) > 2:
-                self._place_many(placed, made)
-            else:
-                for folder, name, octets in placed:
-                    _place(folder, name, octets, made)
+            for at in range(0, len(placed), _GROUP):
+                self._place(placed[at : at + _GROUP], made)
             for folder in {folder for folder, _, _ in placed}:
                 os.fsync(folder)
             stale = False
@@ -200,23 +201,52 @@ class Archive:
             os.close(fd)
         self._folders.clear()
 
-    def _place_many(self, placed: list[tuple[int, str, Octets]], made: list[tuple[int, str]]) -> None:
+    def _place(self, placed: Sequence[tuple[int, str, Octets]], made: list[tuple[int, str]]) -> None:
+        """Write or link objects and sync their content; a name is durable once its folder is synced."""
+        files: list[int] = []
+        moved: dict[int, tuple[int, str, Octets]] = {}  # spool files, each to be linked once
+        try:
+            for folder, name, octets in placed:
+                if octets.spooled and octets.descriptor() not in moved:
+                    moved[octets.descriptor()] = folder, name, octets
+                    continue
+                fd = _create(folder, name, octets, made)
+                if fd is not None:
+                    files.append(fd)
+                    for chunk in octets.chunks(1 << 20):
+                        write_all(fd, chunk)
+            self._sync([*files, *moved])
+        finally:
+            for fd in files:
+                os.close(fd)
+        for folder, name, octets in moved.values():
+            _link(folder, name, octets, made)
+
+    def _sync(self, files: Sequence[int]) -> None:
+        """Sync files side by side: the file system then commits many of them at once."""
+        lanes = min(len(files), _LANES_SLOW if self._sync_s > _SLOW_S else _LANES)
+        if lanes < 2:
+            for fd in files:
+                os.fsync(fd)
+            return
         with self._guard:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="archive")
-        lanes = min(_WORKERS, len(placed))
+                self._pool = ThreadPoolExecutor(_LANES_SLOW, thread_name_prefix="archive")
+            pool = self._pool
 
         def lane(first: int) -> None:
-            for folder, name, octets in placed[first::lanes]:
-                _place(folder, name, octets, made)
+            for fd in files[first::lanes]:
+                os.fsync(fd)
 
-        futures = [self._pool.submit(lane, first) for first in range(1, lanes)]
+        begun = time.monotonic()
+        others = [pool.submit(lane, first) for first in range(1, lanes)]
         try:
             lane(0)
         finally:
-            wait(futures)  # before anything is cleaned up
-        for future in futures:
-            future.result()
+            wait(others)  # a descriptor is not closed under a running sync
+        for other in others:
+            other.result()
+        self._sync_s += (time.monotonic() - begun - self._sync_s) / 8
 
 
 def _checked(key: str) -> str:
@@ -240,27 +270,19 @@ def _listed(folder: Path) -> list[str]:
         return []
 
 
-def _place(folder: int, name: str, octets: Octets, made: list[tuple[int, str]]) -> None:
-    """Write or link one object and sync its content; its name is durable once the folder is synced."""
-    if octets.memory is None:
-        _link(folder, name, octets, made)
-        return
+def _create(folder: int, name: str, octets: Octets, made: list[tuple[int, str]]) -> int | None:
+    """A new object, open for writing; None when it is there already with the same content."""
     try:
         fd = os.open(name, _CREATE, 0o600, dir_fd=folder)
     except FileExistsError:
         _must_be_same(folder, name, octets)
-        return
+        return None
     made.append((folder, name))
-    try:
-        write_all(fd, octets.memory)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    return fd
 
 
 def _link(folder: int, name: str, octets: Octets, made: list[tuple[int, str]]) -> None:
     assert octets.path is not None
-    octets.sync()
     try:
         os.link(octets.path, name, dst_dir_fd=folder)
     except FileExistsError:

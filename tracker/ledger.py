@@ -219,6 +219,7 @@ class Ledger:
         self.key = key
         self._frontier: Frontier | None = None
         self._nodes: dict[tuple[int, int], bytes] = {}
+        self._seen = (0, b"")  # size and last leaf of the log that the nodes belong to
 
     def forget(self) -> None:
         """Drop what is kept in memory (a transaction was rolled back); the next call reads the tables."""
@@ -327,7 +328,7 @@ class Ledger:
         entry = conn.execute(select(_e.entry).where(_e.seq == seq)).scalar()
         if entry is None or not 0 <= seq < size:
             raise LookupError(f"entry {seq} is not among the first {size}")
-        tree = Tree(conn, self._nodes)
+        tree = self._tree(conn)
         proof = InclusionProof(seq=seq, size=size, entry=bytes(entry), hashes=tree.path(seq, size))
         root = conn.execute(select(_c.root).where(_c.size == size)).scalar()
         try:
@@ -335,7 +336,6 @@ class Ledger:
         except Unproven as error:
             raise LedgerBroken(str(error)) from error
         if found != (tree.range(0, size) if root is None else bytes(root)):
-            self._nodes.clear()
             raise LedgerBroken(f"entry {seq} and the tiles do not lead to the root of size {size}")
         return proof
 
@@ -346,7 +346,7 @@ class Ledger:
         """
         if not 0 <= first <= second <= self._edge(conn).size:
             raise LookupError(f"no trees of {first} and {second} entries")
-        tree = Tree(conn, self._nodes)
+        tree = self._tree(conn)
         proof = tree.consistency(first, second)
         check_consistency(first, tree.range(0, first), second, tree.range(0, second), proof)
         return proof
@@ -355,7 +355,7 @@ class Ledger:
         """The root over the first ``size`` entries; raises LookupError when there are not so many."""
         if not 0 <= size <= self._edge(conn).size:
             raise LookupError(f"no tree of {size} entries")
-        return Tree(conn, self._nodes).range(0, size)
+        return self._tree(conn).range(0, size)
 
     def _edge(self, conn: Connection) -> Frontier:
         """The frontier that fits the table as this transaction sees it.
@@ -363,17 +363,27 @@ class Ledger:
         The one in memory counts when it has the same size and the same last leaf. An entry's salted
         commitment makes it unlike any other, so that a rolled-back append is not taken for another one.
         """
-        row = conn.execute(_LAST).first()
-        size, last = (0, b"") if row is None else (row[0] + 1, leaf_hash(row[1]))
+        size, last = _end(conn)
         frontier = self._frontier
         if frontier is None or frontier.size != size or frontier.last != last:
             frontier = load_frontier(conn, size, last)
         return frontier
 
+    def _tree(self, conn: Connection) -> Tree:
+        """The tree to read proofs from. Remembered nodes count while the log still holds their last entry."""
+        end = _end(conn)
+        size, last = self._seen
+        if end != self._seen and size:
+            entry = conn.execute(select(_e.entry).where(_e.seq == size - 1)).scalar()
+            if entry is None or leaf_hash(bytes(entry)) != last:
+                self._nodes.clear()
+        self._seen = end
+        return Tree(conn, self._nodes)
+
     def _must_begin_with(self, conn: Connection, head: LedgerHead, size: int, root: bytes) -> None:
         if size > head.size:
             raise LedgerBroken(f"the log has {head.size} entries, but {size} were signed: an older state?")
-        found = head.root if size == head.size else Tree(conn, self._nodes).range(0, size)
+        found = head.root if size == head.size else self._tree(conn).range(0, size)
         if found != root:
             raise LedgerBroken(f"the log does not begin with the {size} entries that were signed")
 
@@ -389,6 +399,12 @@ _p = schema.ledger_pending.c
 _WAITING = select(_p.id, _p.evidence_id, _p.entry).order_by(_p.id)
 _ADVISORY = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
 _TRY_ADVISORY = text(f"SELECT pg_try_advisory_xact_lock({_LOCK})")
+
+
+def _end(conn: Connection) -> tuple[int, bytes]:
+    """How many entries there are, and the hash of the last leaf."""
+    row = conn.execute(_LAST).first()
+    return (0, b"") if row is None else (row[0] + 1, leaf_hash(bytes(row[1])))
 
 
 def _lock(conn: Connection) -> None:

@@ -98,32 +98,40 @@ class Octets:
 
     def chunks(self, n: int = 65536) -> Iterator[bytes]:
         """The content in pieces of ``n`` octets."""
+        if self.memory is not None and self.size <= n:
+            yield self.memory
+            return
         view = self.view()
         for start in range(0, self.size, n):
             yield view[start : start + n]
 
     def close(self) -> None:
-        """Release the map and the descriptor; ``view`` may be asked again while the file is there."""
+        """Release the map; ``view`` may be asked again while the file is there."""
         if self._map is not None:
             with suppress(BufferError):  # somebody still holds a slice: the map goes when that does
                 self._map.close()
             self._map = None
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
 
     def discard(self) -> None:
         """Drop content that was not stored: closes it and removes its spool file. Idempotent."""
         self.close()
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
         if self._owned and self.path is not None:
             self._owned = False
             with suppress(OSError):
                 self.path.unlink()
 
-    def sync(self) -> None:
-        """Bring a spool file to stable storage; raises OSError, and the data then count as lost."""
-        if self._fd is not None:
-            os.fsync(self._fd)
+    @property
+    def spooled(self) -> bool:
+        """True when the content is a spool file that the archive may take over."""
+        return self._owned
+
+    def descriptor(self) -> int:
+        """Of the spool file, to sync it by. After an error there the data count as lost."""
+        assert self._fd is not None
+        return self._fd
 
     def stored_at(self, path: Path | None) -> None:
         """The archive says: this content is now the object at ``path`` and no longer a spool file."""

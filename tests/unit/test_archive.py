@@ -112,6 +112,17 @@ def test_spooled_file_is_moved_and_never_copied(archive: Archive) -> None:
     assert octets.path.stat().st_nlink == 1
 
 
+def test_no_two_letters_share_an_object(archive: Archive) -> None:
+    """Disposal must be able to destroy one of them."""
+    octets = octets_of(archive, b"x" * 100_000)
+    keys = [f"2026/0921/14/{name}.eml" for name in "abc"]
+    archive.store([(keys[0], octets), (keys[1], octets)])
+    archive.store([(keys[2], archive.open(keys[0]))])
+    assert len({(archive.root / key).stat().st_ino for key in keys}) == 3
+    assert {archive.open(key).sha256 for key in keys} == {octets.sha256}
+    assert files_below(archive.root) == keys
+
+
 def test_many_at_once_in_several_hours(archive: Archive) -> None:
     items = []
     for number in range(120):
@@ -335,7 +346,7 @@ def test_short_writes_are_continued(failing_calls: str, tmp_path: Path) -> None:
 def test_file_size_limit_is_an_archive_error(tmp_path: Path) -> None:
     script = """
         import resource, signal, sys
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # Python's own default, said for the reader
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
     """
     done = run_script(textwrap.dedent(script) + textwrap.dedent(STORE_FOUR), str(tmp_path / "a"))
