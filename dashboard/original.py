@@ -2,8 +2,8 @@
 
 The archive keeps the octets exactly as they came, Bcc field included (promise 3). A receiving
 agency is given them without ``Bcc`` and ``Resent-Bcc``; nothing else is touched, and no octet is
-re-encoded. Works on the first ``HEADER_LIMIT`` octets: a header that is longer than that is
-withheld from receivers from there on, because what stands in it could not be looked at.
+re-encoded. Works on the first ``HEADER_LIMIT`` octets; a longer header is not given to a receiver
+at all (:func:`ends_within`), because what stands in its rest was not looked at.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ HEADER_LIMIT = 1 << 20  # octets
 SHOWN_LIMIT = 64 << 10
 
 _END = re.compile(rb"\r?\n\r?\n|\A\r?\n")
-_BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*", re.IGNORECASE | re.MULTILINE)
+_BCC = re.compile(
+    rb"^(?:resent-)?bcc[ \t]*:[^\n]*(?:\n|\Z)(?:[ \t][^\n]*(?:\n|\Z))*", re.IGNORECASE | re.MULTILINE
+)
 
 
 def header_end(octets: bytes) -> int:
@@ -23,6 +25,11 @@ def header_end(octets: bytes) -> int:
     if match is None:
         return len(octets)
     return match.start() + (2 if octets[match.start() : match.start() + 1] == b"\r" else 1)
+
+
+def ends_within(octets: bytes, size: int) -> bool:
+    """The header ends within these first octets of a message of ``size``."""
+    return len(octets) >= size or _END.search(octets) is not None
 
 
 def without_bcc(octets: bytes) -> bytes:

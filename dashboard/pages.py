@@ -7,7 +7,9 @@ when something changes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from dashboard import ladder, timeline
-from dashboard.original import HEADER_LIMIT, header_text, without_bcc
+from dashboard.original import HEADER_LIMIT, ends_within, header_text, without_bcc
 from dashboard.visit import SignedIn, Visit, agency_choices
 from tracker import audit, integrity, letter_page, overview, queries, search, unmatched
 from tracker.access import End, Viewer
@@ -155,7 +157,8 @@ def letter_part(visit: Visit, letter_id: int, *, full_check: bool = False) -> tu
         if page is None:
             return None
         large = 1 << 62 if full_check else integrity.LARGE
-        checked = integrity.check(conn, letter_id, visit.desk.open_content, large=large)
+        shown = {line.id for line in page.events}
+        checked = integrity.check(conn, letter_id, visit.desk.open_content, only=shown, large=large)
     html = visit.html(
         "letter_part.html",
         page=page,
@@ -196,12 +199,7 @@ def header(visit: SignedIn, ref: str) -> Response:
     page, sent = _content_of(visit, ref)
     visit.record(audit.Action.VIEW_HEADERS, id_text(page.id), number=page.number)
     with _opened(visit, sent) as content:
-        head = b""
-        for chunk in content.chunks(HEADER_LIMIT):
-            head = chunk
-            break
-    if page.end is End.RECEIVER:
-        head = without_bcc(head)
+        head = _beginning(content, page.end)
     return visit.page("header.html", page=page, text=header_text(head))
 
 
@@ -213,19 +211,31 @@ def original(visit: SignedIn, ref: str) -> Response:
     name = (page.number or id_text(page.id)).replace("/", "-")
     safe = "".join(char if char.isascii() and (char.isalnum() or char in "-_.") else "_" for char in name)
     opened = _opened(visit, sent)
+    with contextlib.ExitStack() as stack:
+        content = stack.enter_context(opened)
+        first = _beginning(content, page.end)
+        stack.pop_all()  # open until the last octet is out
 
     def octets() -> Iterator[bytes]:
         with opened as content:
-            first = True
-            for chunk in content.chunks(HEADER_LIMIT):
-                yield without_bcc(chunk) if first and page.end is End.RECEIVER else chunk
-                first = False
+            yield first
+            yield from itertools.islice(content.chunks(HEADER_LIMIT), 1, None)
 
     return StreamingResponse(
         octets(),
         media_type="message/rfc822",
         headers={"Content-Disposition": f'attachment; filename="{safe}.eml"'},
     )
+
+
+def _beginning(content: integrity.Content, end: End) -> bytes:
+    """The first octets with the header, as this end may read it."""
+    first = next(iter(content.chunks(HEADER_LIMIT)), b"")
+    if end is End.SENDER:
+        return first
+    if not ends_within(first, content.size):
+        raise HTTPException(404)
+    return without_bcc(first)
 
 
 class _opened:

@@ -273,3 +273,17 @@ def classification(word: str, tongue: Tongue) -> str:
 def is_ordinary(word: str) -> bool:
     """A degree or urgency that need not be shown."""
     return word.lower() in ("", "normal", "ordinary", "عادي")
+
+
+_REPORTS = {
+    "dsn": N_("delivery report"),
+    "mdn": N_("read receipt"),
+    "bounce": N_("bounce"),
+    "auto-reply": N_("automatic answer"),
+    "other": N_("other"),
+}
+
+
+def report_kind(kind: str, tongue: Tongue) -> str:
+    """What came back, in a word."""
+    return tongue.say(_REPORTS[kind]) if kind in _REPORTS else kind

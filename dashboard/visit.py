@@ -217,6 +217,7 @@ def environment(language: str) -> Environment:
         urgency=functools.partial(show.urgency, tongue=spoken),
         classification=functools.partial(show.classification, tongue=spoken),
         kind=functools.partial(show.content_kind, tongue=spoken),
+        report=functools.partial(show.report_kind, tongue=spoken),
         octets=functools.partial(show.size, tongue=spoken),
     )
     made.tests.update(ordinary=show.is_ordinary, bidi=show.has_bidi)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -60,9 +60,17 @@ class Integrity:
 
 
 def check(
-    conn: Connection, letter_id: int, open_content: Callable[[str], Content] | None, *, large: int = LARGE
+    conn: Connection,
+    letter_id: int,
+    open_content: Callable[[str], Content] | None,
+    *,
+    only: Container[int] | None = None,
+    large: int = LARGE,
 ) -> Integrity:
-    """Compare the letter's rows and octets with the ledger; ``large`` in octets."""
+    """Compare the letter's rows and octets with the ledger; ``large`` in octets.
+
+    ``only`` names the rows that the viewer may see: the number of the others would tell of them.
+    """
     misfits: list[Misfit] = []
     carried = conn.execute(
         select(submission.c.id, submission.c.size, submission.c.sha256, submission.c.archive_key).where(
@@ -77,6 +85,8 @@ def check(
         .order_by(evidence.c.id)
         .limit(MAX_ROWS)
     ).all()
+    if only is not None:
+        rows = [row for row in rows if row.id in only]
     compared = 0
     for row in rows:
         if row.entry is None or row.salt is None:

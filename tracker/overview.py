@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Select,
     case,
+    distinct,
     func,
     or_,
     select,
@@ -45,7 +46,9 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    waiting: Count  # deliveries queued or being sent, now
+    """Letters, not deliveries: what the list would show."""
+
+    waiting: Count  # queued or being sent to somebody, now
     late: Count  # warned about or past due, of the last ``days``
     failed: Count  # failed or returned, of the last ``days``
     delivered_today: Count  # brought to the agency's server or mailbox since midnight
@@ -66,8 +69,8 @@ def overview(
         total, bad, behind = conn.execute(
             select(
                 func.count(),
-                func.sum(case((row.c.outcome.in_(BAD), 1), else_=0)),
-                func.sum(case((late_row(row, at), 1), else_=0)),
+                func.count(distinct(case((row.c.outcome.in_(BAD), row.c.letter_id)))),
+                func.count(distinct(case((late_row(row, at), row.c.letter_id)))),
             )
             .select_from(recent)
             .join(row, row.c.id == recent.c.id)
@@ -115,11 +118,12 @@ def _waiting(conn: Connection, viewer: Viewer) -> Count:
     queued = select(delivery.c.id, delivery.c.letter_id).where(in_queue()).limit(COUNT_ROWS).subquery()
     row = delivery.alias()
     looked = (
-        select(row.c.id)
+        select(row.c.letter_id)
         .select_from(queued)
         .join(row, row.c.id == queued.c.id)
         .join(letter, letter.c.id == row.c.letter_id)
         .where(letter.c.kind.in_(SHOWN_LETTERS), row_with_evidence(viewer, row))
+        .distinct()
         .limit(COUNT_LIMIT)
         .subquery()
     )
@@ -140,7 +144,7 @@ def _delivered(conn: Connection, viewer: Viewer, since_us: int) -> Count:
     )
     row = delivery.alias()
     looked = (
-        select(row.c.id)
+        select(row.c.letter_id)
         .select_from(noted)
         .join(row, row.c.id == noted.c.delivery_id)
         .join(letter, letter.c.id == row.c.letter_id)
