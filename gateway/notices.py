@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway import metrics
 from gateway.crossing import Crossing
@@ -23,9 +24,9 @@ from tracker import due_receipts
 from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
 from tracker.archive import Octets
 from tracker.due_receipts import Bundle, DeliveryRow, DueReceipt
-from tracker.evidence_record import Evidence, evidence_record
+from tracker.evidence_record import Evidence, evidence_file, evidence_record
 from tracker.header import scan
-from tracker.ledger import Ledger, opening, proof_text
+from tracker.ledger import EvidenceRow, Ledger, opening, proof_text
 from tracker.model import (
     NULL_PATH,
     Address,
@@ -206,7 +207,7 @@ class Notices:
                 headers = scan(view)
                 head = bytes(view[: min(headers.body_start, _HEAD)])
                 if kind is Kind.FAILED and letter.ret == "FULL" and octets.size <= RETURNED:
-                    original = bytes(view[:])
+                    original = bytes(view)
             finally:
                 octets.close()
         return Notice(
@@ -222,6 +223,7 @@ class Notices:
                 agency_ar=sender.name_ar if sender else "",
                 agency_en=sender.name_en if sender else "",
                 message_id=letter.message_id,
+                references=letter.references,
                 sha256=letter.sha256,
                 envid=letter.envid,
             ),
@@ -259,34 +261,62 @@ class Notices:
             disposition=_disposition(detail) if event is Event.READ else "",
         )
 
-    def _proof(self, conn: object, bundle: Bundle, notice: Notice) -> tuple[bytes | None, bytes | None]:
-        """evidence.json and proof.txt of the one event that the receipt tells."""
-        receipt = bundle.receipts[0]
-        if len(bundle.receipts) != 1 or receipt.entry_seq is None:
+    def _proof(self, conn: Any, bundle: Bundle, notice: Notice) -> tuple[bytes | None, bytes | None]:
+        """evidence.json and proof.txt: the acceptance, then what the receipt tells (LEDGER.md 5)."""
+        records: list[bytes] = []
+        proofs: list[str] = []
+        for row, seq in due_receipts.told(conn, bundle):
+            checkpoint = self._ledger.covering(conn, seq)
+            if checkpoint is None:
+                continue
+            whole = row.delivery_id is None
+            about = [d for d in bundle.letter.deliveries if whole or d.id == row.delivery_id]
+            told = next((r for r in bundle.receipts if r.evidence_id == row.id), None)
+            recipients = tuple(self._recipient(told or _as_told(row), d) for d in about)
+            records.append(
+                evidence_record(
+                    Evidence(
+                        id=row.id,
+                        gateway=notice.gateway,
+                        letter=notice.letter,
+                        recipients=recipients,
+                        event=Event(row.event),
+                        at_us=row.at_us,
+                        grade=Grade(row.grade),
+                        ledger_index=seq,
+                        parts=bundle.letter.parts,
+                        opening=opening(row),
+                    ),
+                    self._ledger.key,
+                )
+            )
+            proofs.append(proof_text(self._ledger.prove(conn, seq, checkpoint.size), checkpoint.note))
+        if not records:
             return None, None
-        row = due_receipts.evidence_of(conn, receipt.evidence_id)  # type: ignore[arg-type]
-        checkpoint = self._ledger.covering(conn, receipt.entry_seq)  # type: ignore[arg-type]
-        if row is None or checkpoint is None:
-            return None, None
-        proof = self._ledger.prove(conn, receipt.entry_seq, checkpoint.size)  # type: ignore[arg-type]
-        record = evidence_record(
-            Evidence(
-                id=row.id,
-                gateway=notice.gateway,
-                letter=notice.letter,
-                recipients=notice.recipients,
-                event=Event(row.event),
-                at_us=row.at_us,
-                grade=Grade(row.grade),
-                ledger_index=receipt.entry_seq,
-                opening=opening(row),
-            ),
-            self._ledger.key,
-        )
-        return record, proof_text(proof, checkpoint.note).encode()
+        return evidence_file(records), "".join(proofs).encode()
 
     def _agency(self, code: str | None) -> Agency | None:
         return self._directory().agency(code) if code else None
+
+
+def _as_told(row: EvidenceRow) -> DueReceipt:
+    """The acceptance, in the form in which receipts tell an event."""
+    return DueReceipt(
+        id=0,
+        letter_id=row.letter_id,
+        delivery_id=row.delivery_id or 0,
+        kind=row.event,
+        recipient="",
+        evidence_id=row.id,
+        due_us=row.at_us,
+        event=row.event,
+        grade=row.grade,
+        at_us=row.at_us,
+        source=row.source,
+        reporter=row.reporter,
+        detail=dict(row.detail),
+        entry_seq=None,
+    )
 
 
 def _status(told: object, reply: str) -> EnhancedStatus | None:

@@ -281,6 +281,7 @@ class Gateway:
                     zone=ZoneInfo(settings.gateway.zone),
                     name_ar=settings.gateway.title_ar,
                     name_en=settings.gateway.title_en,
+                    local="postmaster",
                 ),
                 receipts=receipts,
                 digest_us=int(settings.receipts.digest_after.total_seconds() * 1e6),

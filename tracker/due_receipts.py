@@ -58,6 +58,8 @@ class LetterRow:
     envid: str | None
     sha256: bytes
     archive_key: str
+    references: tuple[str, ...]
+    parts: tuple[tuple[str, bytes], ...]  # name and digest of each attachment
     deliveries: tuple[DeliveryRow, ...]
 
 
@@ -167,7 +169,7 @@ def _due(row: Any) -> DueReceipt:
 def _letter(conn: Connection, letter_id: int) -> LetterRow | None:
     le, s, d = schema.letter.c, schema.submission.c, schema.delivery.c
     row = conn.execute(
-        select(schema.letter, s.sender, s.ret, s.envid, s.sha256, s.archive_key)
+        select(schema.letter, s.sender, s.ret, s.envid, s.sha256, s.archive_key, s.facts)
         .join(schema.submission, s.letter_id == le.id)
         .where(le.id == letter_id)
         .order_by(s.id)
@@ -191,6 +193,10 @@ def _letter(conn: Connection, letter_id: int) -> LetterRow | None:
         envid=row.envid,
         sha256=bytes(row.sha256),
         archive_key=row.archive_key,
+        references=tuple(row.facts.get("references") or ()),
+        parts=tuple(
+            (str(a.get("name") or ""), bytes.fromhex(a["sha256"])) for a in row.facts.get("attachments") or ()
+        ),
         deliveries=tuple(
             DeliveryRow(
                 id=x.id,
@@ -215,22 +221,42 @@ def drop(conn: Connection, receipts: Sequence[DueReceipt]) -> None:
     conn.execute(schema.receipt.update().where(r.id.in_([x.id for x in receipts])).values(state="gathered"))
 
 
-def evidence_of(conn: Connection, evidence_id: int) -> EvidenceRow | None:
-    """The evidence row that a receipt tells, as the ledger's entry was made from it."""
-    e = schema.evidence.c
-    row = conn.execute(select(schema.evidence).where(e.id == evidence_id)).first()
-    if row is None or row.salt is None:
-        return None
-    return EvidenceRow(
-        id=row.id,
-        letter_id=row.letter_id,
-        delivery_id=row.delivery_id,
-        event=row.event,
-        grade=row.grade,
-        at_us=row.at_us,
-        noted_us=row.noted_us,
-        source=row.source,
-        reporter=row.reporter,
-        detail=row.detail,
-        salt=bytes(row.salt),
+def told(conn: Connection, bundle: Bundle) -> list[tuple[EvidenceRow, int]]:
+    """The evidence that a message of this bundle carries, with its places in the ledger.
+
+    The acceptance comes first, because it alone commits to the octets (LEDGER.md 5); then what the
+    receipts tell. What has been disposed of, or has no place yet, is left out.
+    """
+    e, le = schema.evidence.c, schema.ledger_entry.c
+    first = conn.execute(
+        select(e.id)
+        .where(e.letter_id == bundle.letter.id, e.event == Event.SUBMITTED.value)
+        .order_by(e.id)
+        .limit(1)
+    ).scalar()
+    ids = list(dict.fromkeys([*([first] if first else []), *(r.evidence_id for r in bundle.receipts)]))
+    rows = conn.execute(
+        select(schema.evidence, le.seq)
+        .join(schema.ledger_entry, le.evidence_id == e.id)
+        .where(e.id.in_(ids), e.salt.is_not(None))
+        .order_by(e.id)
     )
+    return [
+        (
+            EvidenceRow(
+                id=row.id,
+                letter_id=row.letter_id,
+                delivery_id=row.delivery_id,
+                event=row.event,
+                grade=row.grade,
+                at_us=row.at_us,
+                noted_us=row.noted_us,
+                source=row.source,
+                reporter=row.reporter,
+                detail=row.detail,
+                salt=bytes(row.salt),
+            ),
+            row.seq,
+        )
+        for row in rows
+    ]
