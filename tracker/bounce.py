@@ -301,7 +301,7 @@ def _from_text(notice: Notice, own: set[str], delayed: bool) -> list[dsn.Report]
         said = _said(" ".join(lines))
         if not _ANY.sub("", said).strip("<>()[]:;,. \t-"):  # nothing but the address again
             said = notice.told(clean)
-        report = _make(clean, said, did, notice)
+        report = _make(clean, said, did, notice, alone=len(blocks) == 1)
         known = out.get(clean.lower())
         if known is None or (known.status is None and report.status is not None):
             out[clean.lower()] = report
@@ -341,7 +341,7 @@ _HEADINGS = frozenset(
 )
 
 
-def _make(address: str, said: str, action: str, notice: Notice) -> dsn.Report:
+def _make(address: str, said: str, action: str, notice: Notice, *, alone: bool = True) -> dsn.Report:
     status = dsn.find_status(said)
     if status is None:
         code = _CODE.search(said)
@@ -354,7 +354,7 @@ def _make(address: str, said: str, action: str, notice: Notice) -> dsn.Report:
         action=action,
         status=status,
         diagnostic_code=said or None,
-        remote_mta=host["host"] if host else notice.host,
+        remote_mta=host["host"] if host else (notice.host if alone else None),
     )
 
 
@@ -367,7 +367,13 @@ def _with_listed(
     for address in dict.fromkeys(listed[:MAX_REPORTS]):
         report = known.get(address.lower())
         if report is None:
-            report = _make(address, notice.told(address), "delayed" if delayed else "failed", notice)
+            report = _make(
+                address,
+                notice.told(address),
+                "delayed" if delayed else "failed",
+                notice,
+                alone=len(listed) == 1,
+            )
         out.append(report)
     return out or reports
 

@@ -24,9 +24,8 @@ _NOT_CHARSETS = {
     "idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem", "rot_13",
     "base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "uu_codec", "zlib_codec",
 }  # fmt: skip
-_KNOWN = (
-    set(aliases) | set(aliases.values()) | {"cp720", "cp856", "cp1006", "koi8_u", "mac_arabic"}
-) - _NOT_CHARSETS
+_KNOWN = {name for name, codec in aliases.items() if codec not in _NOT_CHARSETS} | set(aliases.values())
+_KNOWN = (_KNOWN | {"cp720", "cp856", "cp1006", "koi8_u", "mac_arabic"}) - _NOT_CHARSETS
 _HABITS = {
     "iso_8859_1": "cp1252",
     "latin_1": "cp1252",
@@ -109,7 +108,7 @@ def guess(raw: bytes, hint: str | None = None, *, thorough: bool = True) -> str:
     if named and named not in ("utf-8", "utf-7") and not named.startswith(("utf-16", "utf-32")):
         try:
             return raw.decode(named)
-        except (UnicodeDecodeError, ValueError):
+        except (LookupError, ValueError):
             pass
     sample = raw[:GUESS_OCTETS]
     high = len(_HIGH.findall(sample))
@@ -146,7 +145,7 @@ def decode(raw: bytes, label: str | None = None, *, thorough: bool = False) -> s
         return raw.decode("ascii") if raw.isascii() else guess(raw, thorough=thorough)
     try:
         return raw.decode(named)
-    except (UnicodeDecodeError, ValueError):
+    except (LookupError, ValueError):
         pass
     if named == "utf-8":
         valid = raw.decode("utf-8", "ignore")

@@ -37,6 +37,7 @@ _ALIASES = {
 }
 
 _BLANK = re.compile(rb"\n[ \t\r]*(?=\n)")
+_FOLD = re.compile(rb"[ \t\r]*\n[ \t]*")
 _STATUS = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _UNITEXT = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
@@ -112,7 +113,7 @@ def _fields(block: bytes) -> list[dict[str, str]]:
         name = item.name.decode("ascii", "replace")
         if name in ("final-recipient", "action") and name in out[-1]:
             out.append({})
-        value = headers.value(item)[:16384].replace(b"\r", b"").replace(b"\n", b"")
+        value = _FOLD.sub(b" ", headers.value(item)[:16384])
         out[-1].setdefault(name, decode_words(value))
     return [fields for fields in out if fields]
 

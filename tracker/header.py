@@ -391,11 +391,12 @@ def mailboxes(value: bytes, hint: str | None = None) -> list[Mailbox]:
         shown = "".join(name)
         if spec is None:
             bare = _SPACE.sub(" ", shown).strip()
-            words = [w for w in bare.split(" ") if "@" in w.strip("@")] if " " in bare else []
+            several = " " in bare and '"' not in bare
+            words = [w for w in bare.split(" ") if "@" in w.strip("@")] if several else []
             if words:  # stray words beside bare addresses, or commas forgotten between them
                 found.extend(Mailbox("", _UNSAFE.sub("\ufffd", w)) for w in words[:-1])
                 spec = words[-1]
-            elif "@" in bare:
+            elif several and "@" in bare:
                 spec = bare.replace(" ", "")
             else:
                 spec = bare
@@ -498,7 +499,7 @@ def _pairs(value: bytes) -> Iterator[tuple[bytes, bytes]]:
     raw = b""
     first = True
     count = 0
-    for token in _PARAM_TOKEN.finditer(value + b";"):
+    for token in _PARAM_TOKEN.finditer(value):
         got = token[0]
         if got == b";":
             if not first and name:
@@ -520,6 +521,8 @@ def _pairs(value: bytes) -> Iterator[tuple[bytes, bytes]]:
                 name, raw = key.strip(), rest.strip()
         else:
             raw += got.rstrip() if raw else got.strip()
+    if not first and name:
+        yield name, raw
 
 
 def _extended(parts: list[tuple[int, bool, bytes]], hint: str | None) -> str:

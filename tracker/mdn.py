@@ -176,7 +176,6 @@ def _from_tnef(octets: Buffer, structure: Structure) -> Disposition | None:
     return Disposition(
         final_recipient=reader[0].spec if reader else None,
         original_message_id=original(octets, structure) or told,
-        mode="manual-action",
         type="displayed" if found.is_read_receipt else "deleted",
         in_reply_to=(message_ids(top.raw("in-reply-to")) or (None,))[0],
         wrapped=True,
