@@ -147,7 +147,8 @@ class Composer:
         if tagged:
             edit = self._tagged(batch, opened)
         elif batch[0].kind is DeliveryKind.RECEIPT:
-            bare = edit_for(opened.view, opened.headers, Tags(authserv_id=self._identity.hostname))
+            own = Tags(authserv_id=self._identity.hostname, drop_ours=False, drop_bcc=False)
+            bare = edit_for(opened.view, opened.headers, own)
             edit = self._signed(bare, opened, self._own())
         else:
             tags = Tags(
