@@ -27,7 +27,7 @@ EMPTY = "application/x-empty"
 _thread = threading.local()
 
 # A central directory header: signature, 42 octets of numbers, the name (APPNOTE 4.3.12).
-_ENTRY = re.compile(rb"PK\x01\x02.{42}([^\x00-\x1f]{1,40})", re.DOTALL)
+_ENTRY = re.compile(rb"PK\x01\x02.{42}(?=([^\x00-\x1f]{1,40}))", re.DOTALL)
 _OFFICE = (
     (b"word/", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
     (b"xl/", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
