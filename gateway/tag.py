@@ -192,6 +192,8 @@ class Tags:
     verify: str | None = None
     instance: str | None = None
     notify_to: Address | None = None  # takes the place of the author's Disposition-Notification-To
+    message_id: str | None = None  # with its brackets; added where the letter has none (RFC 6409 §8.3)
+    date: str | None = None  # the same (RFC 6409 §8.2): the next server would add one and break our signature
     drop_ours: bool = True  # Wasl-* of outside, save Wasl-Instance of other gateways
     drop_bcc: bool = True
 
@@ -213,6 +215,9 @@ def edit_for(view: Buffer, headers: Headers, tags: Tags) -> Edit:
         body_at, blank = headers.start, b"\r\n"  # no field at all: everything is body
     else:
         body_at, blank = headers.body_start, b""  # begins with the blank line
+    for name, value in (("Date", tags.date), ("Message-ID", tags.message_id)):
+        if value and name not in headers:
+            prefix += header_writer.structured(name, value)
     if tags.subject_tag:
         subject = next((item for item in fields if item.name == b"subject"), None)
         if subject is None:

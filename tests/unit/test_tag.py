@@ -236,6 +236,16 @@ def test_a_letter_without_subject_gets_one_and_a_second_subject_none() -> None:
     assert out == b"Subject: [MOF/2026/000123] one\r\nSubject: two\r\n\r\n"
 
 
+def test_date_and_message_id_are_added_only_where_missing() -> None:
+    tags = replace(PLAIN, date="Sun, 01 Nov 2026 10:00:00 +0300", message_id="<1@wasl.gov.jo>")
+    ours = b"Date: Sun, 01 Nov 2026 10:00:00 +0300\r\nMessage-ID: <1@wasl.gov.jo>\r\n"
+    assert sent(b"From: a@b\r\n\r\n", tags) == ours + b"From: a@b\r\n\r\n"
+    whole = b"message-id : <2@b>\r\nDATE:\r\n\r\n"
+    assert sent(whole, tags) == whole
+    with pytest.raises(HeaderError):
+        sent(b"From: a@b\r\n\r\n", replace(PLAIN, message_id="<1@b>\r\nBcc: x"))
+
+
 def test_an_arabic_tag_becomes_an_encoded_word() -> None:
     arabic = "[ص/٢٠٢٦/١٢٣]"
     for subject in (b"plain", b"=?utf-8?B?2YPYqtin2Kg=?="):
