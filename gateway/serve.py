@@ -23,6 +23,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from gateway import high_water, metrics
+from gateway.acts import ACTS, Act
 from gateway.composer import Composer, Identity
 from gateway.control import ControlServer
 from gateway.crossing import Crossing
@@ -47,9 +48,8 @@ from policies.load import Limits as PolicyLimits
 from policies.load import PolicyFile
 from tracker.archive import Archive
 from tracker.ledger import LedgerBroken, LedgerKey
-from tracker.model import Door, now_us
+from tracker.model import Door
 from tracker.notice import GatewayIdentity
-from tracker.queue import Act, act
 from tracker.receipt_due import DEFAULT_EVENTS, ReceiptSettings
 from tracker.record import Record
 from tracker.states import Event
@@ -419,26 +419,16 @@ class Gateway:
     # The control socket.
 
     def _handlers(self) -> dict[str, Any]:
-        async def queue(request: dict[str, Any]) -> dict[str, Any]:
-            what = Act(request["act"])
-            names = [str(n) for n in request["names"]]
-            done = await asyncio.get_running_loop().run_in_executor(
-                None,
-                lambda: act(
-                    self.record,
-                    what,
-                    names,
-                    str(request.get("person") or "?"),
-                    self.schedule.expires_us(now_us()),
-                ),
-            )
-            self.relay.wake()
-            return {
-                "done": [
-                    {"delivery": d.delivery, "recipient": d.recipient, "state": d.state, "error": d.error}
-                    for d in done
-                ]
-            }
+        loop = asyncio.get_running_loop()
+
+        def served(name: str, act: Act) -> Any:
+            async def handle(request: dict[str, Any]) -> dict[str, Any]:
+                answer = await loop.run_in_executor(None, act, self.record, request)
+                if name == "queue":
+                    self.relay.wake()
+                return answer
+
+            return handle
 
         async def reload(request: dict[str, Any]) -> dict[str, Any]:
             self.reload()
@@ -448,23 +438,8 @@ class Gateway:
         async def status(request: dict[str, Any]) -> dict[str, Any]:
             return {"pid": os.getpid(), "roles": list(self.roles), "listen": self.addresses}
 
-        async def checkpoint(request: dict[str, Any]) -> dict[str, Any]:
-            made = await asyncio.get_running_loop().run_in_executor(None, self.record.checkpoint)
-            return {"size": made.size if made is not None else None}
-
-        async def account(request: dict[str, Any]) -> dict[str, Any]:
-            from gateway.accounts_desk import act_on_account
-
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(None, act_on_account, self.record, request)
-
-        return {
-            "queue": queue,
-            "reload": reload,
-            "status": status,
-            "checkpoint": checkpoint,
-            "account": account,
-        }
+        acts = {name: served(name, act) for name, act in ACTS.items()}
+        return acts | {"reload": reload, "status": status}
 
     def _write_addresses(self) -> None:
         """Where it listens, for tools that asked for port 0."""
