@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from tracker import mdn, tnef
 
-
 MANUAL, AUTOMATIC = "manual-action", "automatic-action"
 BY_HAND, UNASKED = "mdn-sent-manually", "mdn-sent-automatically"
 
