@@ -45,9 +45,13 @@ class DotStream:
     def feed(self, block: bytes) -> tuple[bytes, bytes | None]:
         """Returns content that is certain, and what follows the end of DATA (None before the end)."""
         octets = self._held + block
-        dot = octets.find(b".")
-        end = octets.find(_END, dot - 2 if dot > 2 else 0) if dot >= 0 else -1
-        rest = None
+        # Most content has few dots: between the first and the last of them, one pass looks for a line that
+        # begins with one. Only if that is not the end, a second and a third pass are needed.
+        start = max(octets.find(b".") - 2, 0)
+        dotted = octets.find(b"\r\n.", start, octets.rfind(b".") + 1)
+        end, rest = dotted, None
+        if dotted >= 0 and not octets.startswith(_END, dotted):
+            end = octets.find(_END, dotted)
         if end >= 0:
             octets, rest = octets[: end + 2], octets[end + 5 :]
             self._held = b""
@@ -56,7 +60,7 @@ class DotStream:
             self._held = next((p for p in _PREFIXES if octets.endswith(p)), b"")
             if self._held:
                 octets = octets[: -len(self._held)]
-        if dot >= 0 and octets.find(b"\r\n.", dot - 2 if dot > 2 else 0) >= 0:
+        if dotted != end:
             octets = octets.replace(b"\r\n.", b"\r\n")
         if self._skip and octets:
             octets = octets[self._skip :]

@@ -61,6 +61,15 @@ class SmtpListener:
         self.hostname = hostname
         self.tally = tally or Tally()
         self.greeting = f"220 {hostname} ESMTP".encode()
+        self._offers = {
+            (extended, secured): Offered(
+                extended=extended, size=limits.size, tls=secured, auth=secured and self.offer_auth
+            )
+            for extended, secured in ((False, False), (True, False), (True, True))
+        }
+        self._ehlos = {
+            offered: _ehlo(hostname, offered, tls is not None) for offered in self._offers.values()
+        }
         self.sessions: set[SmtpServer] = set()
         self.addresses: list[tuple[str, int]] = []
         self._letters: set[asyncio.Task[Reply]] = set()
@@ -201,27 +210,13 @@ class SmtpListener:
         task.add_done_callback(self._letters.discard)
         return task
 
+    def offer(self, *, extended: bool, secured: bool) -> Offered:
+        """What a session in that state is offered."""
+        return self._offers[extended, extended and secured]
+
     def ehlo(self, offered: Offered) -> bytes:
-        """The answer to EHLO for a session in that state."""
-        lines = [
-            self.hostname,
-            f"SIZE {self.limits.size}",
-            "8BITMIME",
-            "SMTPUTF8",
-            "PIPELINING",
-            "ENHANCEDSTATUSCODES",
-            "DSN",
-            "CHUNKING",
-        ]
-        if self.tls is not None and not offered.tls:
-            lines.append("STARTTLS")
-        if offered.tls:
-            lines.append("REQUIRETLS")
-        if offered.auth:
-            lines.append("AUTH PLAIN LOGIN")
-        lines.append("HELP")
-        last = len(lines) - 1
-        return "\r\n".join(f"250{' ' if i == last else '-'}{line}" for i, line in enumerate(lines)).encode()
+        """The answer to EHLO for that offer."""
+        return self._ehlos[offered]
 
     def _sweep(self) -> None:
         now = self.loop.time()
@@ -229,6 +224,28 @@ class SmtpListener:
             if session.deadline < now:
                 session.expire()
         self._sweeper = self.loop.call_later(self._sweep_every, self._sweep)
+
+
+def _ehlo(hostname: str, offered: Offered, tls: bool) -> bytes:
+    lines = [
+        hostname,
+        f"SIZE {offered.size}",
+        "8BITMIME",
+        "SMTPUTF8",
+        "PIPELINING",
+        "ENHANCEDSTATUSCODES",
+        "DSN",
+        "CHUNKING",
+    ]
+    if tls and not offered.tls:
+        lines.append("STARTTLS")
+    if offered.tls:
+        lines.append("REQUIRETLS")
+    if offered.auth:
+        lines.append("AUTH PLAIN LOGIN")
+    lines.append("HELP")
+    last = len(lines) - 1
+    return "\r\n".join(f"250{' ' if i == last else '-'}{line}" for i, line in enumerate(lines)).encode()
 
 
 def _listening(family: int, kind: int, proto: int, address: Any, reuse_port: bool) -> socket.socket:

@@ -20,13 +20,14 @@ import ssl
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from aiosmtpd.smtp import Session, syntax
 
 from gateway.desk import MailParams
 from gateway.smtp_data import BARE, BUSY, NO_SPACE, Content, DotStream
-from gateway.smtp_path import Offered, Refused, parse_mail, parse_rcpt
+from gateway.smtp_path import Refused, parse_mail, parse_rcpt
 from gateway.smtp_wire import STOPPING, UNSYNCHRONISED, Cut, Hangup, LongLine, Wire
 from gateway.tally import plain_address
 from gateway.tls_peer import tls_info
@@ -78,6 +79,7 @@ _AUTHENTICATED = _line(235, "2.7.0", "Authentication successful")
 _BAD_CREDENTIALS = _line(535, "5.7.8", "Authentication credentials invalid")
 
 
+@lru_cache(maxsize=512)  # the same few replies, again and again
 def reply_octets(reply: Reply, utf8: bool = False) -> bytes:
     """A reply without its last CRLF; UTF-8 text only where the client asked for it (RFC 6531 §3.7.4.2)."""
     if not utf8 or reply.text.isascii():
@@ -129,7 +131,7 @@ class SmtpServer(Wire):
         self.hostname = listener.hostname
         self.tls_context = listener.tls  # aiosmtpd's HELP asks for this name
         self.conn = Connection(door=listener.door, peer="")
-        self.offered = Offered(extended=False, size=listener.limits.size)
+        self.offered = listener.offer(extended=False, secured=False)
         self.transaction: Transaction | None = None
         self.refusal: Reply | None = None  # of the desk, after STARTTLS: due at the next command
         self.errors = 0
@@ -195,7 +197,7 @@ class SmtpServer(Wire):
         self._set_rset_state()
         self.session = Session(self.loop)
         self.session.peer = self.conn.peer
-        self.offered = Offered(extended=False, size=self.limits.size)
+        self.offered = self.listener.offer(extended=False, secured=False)
 
     async def _next_command(self) -> None:
         limits = self.limits
@@ -297,12 +299,7 @@ class SmtpServer(Wire):
         self.session.host_name = arg
         self.session.extended_smtp = extended
         self.conn = replace(self.conn, helo=arg)
-        self.offered = Offered(
-            extended=extended,
-            size=self.limits.size,
-            tls=self.secured and extended,
-            auth=self.secured and extended and self.listener.offer_auth,
-        )
+        self.offered = self.listener.offer(extended=extended, secured=self.secured)
         return True
 
     @syntax("STARTTLS", when="tls_context")
