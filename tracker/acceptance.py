@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tracker import schema
 from tracker.archive import Archive, Octets
@@ -32,6 +33,7 @@ from tracker.model import (
     Recipient,
     id_text,
 )
+from tracker.prepared import Prepared, PreparedIn
 from tracker.registers import Registers
 from tracker.states import Event, Grade, Outcome, State
 from tracker.writer import Desk
@@ -218,15 +220,21 @@ def _half_key(a: Acceptance) -> tuple[str | None, str, str | None, bytes] | None
 
 _s, _l = schema.submission.c, schema.letter.c
 # Statements of the hot path are made once: building and keying one costs more than running it.
-_REPEATS = (
-    select(_s.envelope_digest, _l.id, _l.number)
-    .join(schema.letter, _l.id == _s.letter_id)
-    .where(_s.envelope_digest.in_(bindparam("digests", expanding=True)), _s.at_us > bindparam("since"))
+_REPEATS = PreparedIn(
+    lambda digests: (
+        select(_s.envelope_digest, _l.id, _l.number)
+        .join(schema.letter, _l.id == _s.letter_id)
+        .where(_s.envelope_digest.in_(digests), _s.at_us > bindparam("since"))
+    )
 )
-_HALVES = select(_l.agency, _l.author, _l.message_id, _l.digest, _l.id, _l.number, _l.thread_id).where(
-    _l.digest.in_(bindparam("digests", expanding=True)),
-    _l.accepted_us > bindparam("since"),
-    _l.kind == LetterKind.LETTER.value,
+_HALVES = PreparedIn(
+    lambda digests: select(
+        _l.agency, _l.author, _l.message_id, _l.digest, _l.id, _l.number, _l.thread_id
+    ).where(
+        _l.digest.in_(digests),
+        _l.accepted_us > bindparam("since"),
+        _l.kind == LetterKind.LETTER.value,
+    )
 )
 
 
@@ -236,7 +244,7 @@ def _find_repeats(
     since = min(a.at_us for a in payloads) - SAME_LETTER_US
     return {
         bytes(digest): Accepted(letter_id=letter_id, number=number, repeat=True)
-        for digest, letter_id, number in conn.execute(_REPEATS, {"digests": digests, "since": since})
+        for digest, letter_id, number in _REPEATS.all(conn, digests, {"since": since})
     }
 
 
@@ -249,8 +257,8 @@ def _find_halves(
     since = min(a.at_us for a in payloads) - SAME_LETTER_US
     return {
         (agency, author.casefold(), message_id, bytes(digest)): (letter_id, number, thread_id)
-        for agency, author, message_id, digest, letter_id, number, thread_id in conn.execute(
-            _HALVES, {"digests": wanted, "since": since}
+        for agency, author, message_id, digest, letter_id, number, thread_id in _HALVES.all(
+            conn, wanted, {"since": since}
         )
     }
 
@@ -276,11 +284,11 @@ def _find_threads(conn: Connection, payloads: Sequence[Acceptance]) -> dict[str,
     return found
 
 
-_INSERT_LETTER = insert(schema.letter)
-_INSERT_SUBMISSION = insert(schema.submission)
-_INSERT_DELIVERY = insert(schema.delivery)
-_INSERT_ATTEMPT = insert(schema.attempt)
-_SETTLE = (
+_INSERT_LETTER = Prepared(insert(schema.letter))
+_INSERT_SUBMISSION = Prepared(insert(schema.submission))
+_INSERT_DELIVERY = Prepared(insert(schema.delivery))
+_INSERT_ATTEMPT = Prepared(insert(schema.attempt))
+_SETTLE = Prepared(
     update(schema.receipt)
     .where(schema.receipt.c.id == bindparam("b_id"))
     .values(state="sent", sent_letter_id=bindparam("b_letter"))
@@ -481,21 +489,23 @@ class _Lot:
             (_INSERT_ATTEMPT, self.attempts),
         ):
             if rows:
-                conn.execute(statement, rows)
+                statement.many(conn, rows)
         if self.receipts:
             insert_receipts(conn, self.receipts)
         if self.settled:
-            conn.execute(_SETTLE, self.settled)
+            _SETTLE.many(conn, self.settled)
         self._desk._book.write(conn, self.proofs)
+
+
+_INSERT_RECEIPT = {
+    "sqlite": Prepared(sqlite.insert(schema.receipt).on_conflict_do_nothing()),
+    "postgresql": Prepared(postgresql.insert(schema.receipt).on_conflict_do_nothing()),
+}
 
 
 def insert_receipts(conn: Connection, rows: list[dict[str, Any]]) -> None:
     """Write receipts due; one of a kind per letter and delivery, ever (the first stands)."""
-    if conn.dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert as upsert
-    else:
-        from sqlalchemy.dialects.postgresql import insert as upsert  # type: ignore[assignment]
-    conn.execute(upsert(schema.receipt).on_conflict_do_nothing(), rows)
+    _INSERT_RECEIPT[conn.dialect.name].many(conn, rows)
 
 
 def _letter_row(

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, insert
 
 from tracker import schema
 from tracker.ledger import EvidenceRow, Ledger, entry_bytes
+from tracker.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def evidence_row(
     )
 
 
-_INSERT = insert(schema.evidence)
+_INSERT = Prepared(insert(schema.evidence))
 
 
 class EvidenceBook:
@@ -69,8 +70,8 @@ class EvidenceBook:
         """Write rows and entries in the caller's transaction."""
         if not proofs:
             return
-        conn.execute(
-            _INSERT,
+        _INSERT.many(
+            conn,
             [
                 {
                     "id": p.row.id,

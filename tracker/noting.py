@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, select, update
 
 from tracker import schema
 from tracker.acceptance import insert_receipts
 from tracker.archive import Archive
 from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.model import DeliveryKind, IdSource, LetterKind
+from tracker.prepared import Prepared, PreparedIn
 from tracker.states import FINAL_STATES, Event, Grade, Outcome, Standing, State, move
 from tracker.writer import Desk
 
@@ -66,6 +67,25 @@ class Noted:
     standing: Standing
     changed: bool
     forgotten: bool = False
+
+
+class _Row(NamedTuple):
+    """A delivery as a note meets it."""
+
+    id: int
+    letter_id: int
+    submission_id: int
+    kind: str
+    state: str
+    grade: int
+    outcome: str
+    asks: str
+    next_us: int
+    warned_us: int | None
+    expires_us: int
+    last_reply: str | None
+    sender: str
+    archive_key: str
 
 
 class NoteDesk(Desk):
@@ -122,9 +142,9 @@ class NoteDesk(Desk):
                 )
             )
         if ends:
-            conn.execute(_END, ends)
+            _END.many(conn, ends)
         if waiting:
-            conn.execute(_UPDATE, list(waiting.values()))
+            _UPDATE.many(conn, list(waiting.values()))
         self._book.write(conn, proofs)
         if receipts:
             insert_receipts(conn, receipts)
@@ -146,12 +166,13 @@ class NoteDesk(Desk):
         self._doomed = []
         self._book.forget()
 
-    def _rows(self, conn: Connection, payloads: Sequence[Note]) -> dict[int, Any]:
+    def _rows(self, conn: Connection, payloads: Sequence[Note]) -> dict[int, _Row]:
         statement = _ROWS if conn.dialect.name == "sqlite" else _ROWS_LOCKED
         ids = sorted({n.delivery_id for n in payloads})
-        return {row.id: row for row in conn.execute(statement, {"ids": ids})}
+        found = [_Row(*row) for row in statement.all(conn, ids)]
+        return {row.id: row for row in found}
 
-    def _evidence(self, note: Note, row: Any, after: Standing, evidence_id: int) -> Any:
+    def _evidence(self, note: Note, row: _Row, after: Standing, evidence_id: int) -> Any:
         return evidence_row(
             id=evidence_id,
             letter_id=row.letter_id,
@@ -166,7 +187,7 @@ class NoteDesk(Desk):
         )
 
     def _change(
-        self, note: Note, row: Any, after: Standing, earlier: dict[str, Any] | None
+        self, note: Note, row: _Row, after: Standing, earlier: dict[str, Any] | None
     ) -> dict[str, Any]:
         """The new values of the delivery row."""
         base = earlier or {
@@ -188,7 +209,7 @@ class NoteDesk(Desk):
             "b_changed": note.at_us,
         }
 
-    def _forget(self, conn: Connection, rows: list[Any]) -> None:
+    def _forget(self, conn: Connection, rows: list[_Row]) -> None:
         """Pass-through that is delivered leaves nothing behind."""
         conn.execute(delete(schema.attempt).where(schema.attempt.c.delivery_id.in_([r.id for r in rows])))
         conn.execute(delete(schema.delivery).where(schema.delivery.c.id.in_([r.id for r in rows])))
@@ -196,16 +217,22 @@ class NoteDesk(Desk):
 
 
 _d, _s, _a = schema.delivery.c, schema.submission.c, schema.attempt.c
-_ROWS = (
-    select(
-        _d.id, _d.letter_id, _d.submission_id, _d.kind, _d.state, _d.grade, _d.outcome,
-        _d.asks, _d.next_us, _d.warned_us, _d.expires_us, _d.last_reply, _s.sender, _s.archive_key,
-    )
-    .join(schema.submission, _s.id == _d.submission_id)
-    .where(_d.id.in_(bindparam("ids", expanding=True)))
-)  # fmt: skip
-_ROWS_LOCKED = _ROWS.order_by(_d.id).with_for_update(of=schema.delivery)
-_END = (
+
+
+def _rows_of(ids: list[Any]) -> Select[Any]:
+    return (
+        select(
+            _d.id, _d.letter_id, _d.submission_id, _d.kind, _d.state, _d.grade, _d.outcome,
+            _d.asks, _d.next_us, _d.warned_us, _d.expires_us, _d.last_reply, _s.sender, _s.archive_key,
+        )
+        .join(schema.submission, _s.id == _d.submission_id)
+        .where(_d.id.in_(ids))
+    )  # fmt: skip
+
+
+_ROWS = PreparedIn(_rows_of)
+_ROWS_LOCKED = PreparedIn(lambda ids: _rows_of(ids).order_by(_d.id).with_for_update(of=schema.delivery))
+_END = Prepared(
     update(schema.attempt)
     .where(_a.id == bindparam("b_id"))
     .values(
@@ -218,7 +245,7 @@ _END = (
         edit=bindparam("b_edit"),
     )
 )
-_UPDATE = (
+_UPDATE = Prepared(
     update(schema.delivery)
     .where(_d.id == bindparam("b_id"))
     .values(

@@ -7,11 +7,14 @@ The year is that of the configured zone and never goes backwards, also when the 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tracker import schema
+from tracker.prepared import Prepared
 
 OUT = "out"  # الصادر
 IN = "in"  # الوارد
@@ -48,17 +51,21 @@ class Registers:
         return self._add(conn, agency, year, register, count) - count + 1
 
     def _add(self, conn: Connection, agency: str, year: int, register: str, count: int) -> int:
-        if conn.dialect.name == "sqlite":
-            from sqlalchemy.dialects.sqlite import insert as upsert
-        else:
-            from sqlalchemy.dialects.postgresql import insert as upsert  # type: ignore[assignment]
-        c = schema.counter.c
-        statement = (
-            upsert(schema.counter)
-            .values(agency=agency, year=year, register=register, value=count)
-            .on_conflict_do_update(
-                index_elements=[c.agency, c.year, c.register], set_={"value": c.value + count}
-            )
-            .returning(c.value)
-        )
-        return int(conn.execute(statement).scalar_one())
+        row = {"agency": agency, "year": year, "register": register, "value": count, "more": count}
+        return int(_ADD[conn.dialect.name].all(conn, row)[0][0])
+
+
+def _adding(upsert: Any) -> Prepared:
+    c = schema.counter.c
+    return Prepared(
+        upsert.on_conflict_do_update(
+            index_elements=[c.agency, c.year, c.register], set_={"value": c.value + bindparam("more")}
+        ).returning(c.value),
+        keys=["agency", "year", "register", "value"],
+    )
+
+
+_ADD = {
+    "sqlite": _adding(sqlite.insert(schema.counter)),
+    "postgresql": _adding(postgresql.insert(schema.counter)),
+}

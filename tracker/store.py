@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -106,9 +107,11 @@ def _sqlite_engine(url: str, begin: str, pool_size: int) -> Engine:
 
 def lost_connection(error: BaseException) -> bool:
     """True when the database went away or is locked: nothing is wrong with the statement."""
-    if not isinstance(error, DBAPIError):
-        return False
-    return error.connection_invalidated or isinstance(error.orig, sqlite3.OperationalError)
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        error = error.orig or error
+    return isinstance(error, sqlite3.OperationalError | psycopg.OperationalError | psycopg.InterfaceError)
 
 
 def meta(conn: Connection, key: str) -> str | None:

@@ -98,6 +98,7 @@ class Writer:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
+        self._conn: Connection | None = None
         self._future_hub = FutureHub()
         self._run_desk = RunDesk()
         self._thread = threading.Thread(target=self._work, name="wasl-writer", daemon=True)
@@ -132,6 +133,9 @@ class Writer:
             self._stopping = True
         self._wake.set()
         self._thread.join()
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
 
     def _work(self) -> None:
         while True:
@@ -150,7 +154,13 @@ class Writer:
 
     def _commit(self, group: list[Errand]) -> list[tuple[Errand, Any, BaseException | None]]:
         try:
-            return self._transaction(group)
+            try:
+                return self._transaction(group)
+            except Exception as error:
+                # The database went away before COMMIT was said: once more, over a new connection.
+                if isinstance(error, CommitFailed) or not lost_connection(error):
+                    raise
+                return self._transaction(group)
         except Exception as error:
             if self._on_failure is not None:
                 self._on_failure(error)
@@ -173,7 +183,8 @@ class Writer:
             desk.before([e.payload for e in errands])
         done: list[tuple[Desk, list[Errand], list[Any]]] = []
         try:
-            with self._store.writer.connect() as conn, conn.begin() as transaction:
+            conn = self._connection()
+            with conn.begin() as transaction:
                 for desk, errands in lots:
                     done.append((desk, errands, desk.inside(conn, [e.payload for e in errands])))
                 try:
@@ -183,15 +194,32 @@ class Writer:
         except BaseException as error:
             for desk, _ in lots:
                 desk.failed()
-            if isinstance(error, CommitFailed):
+            if isinstance(error, CommitFailed) or lost_connection(error):
                 # After a failed sync the pages of this connection are not to be trusted.
-                self._store.writer.dispose()
+                self._let_go()
             raise
         settled: list[tuple[Errand, Any, BaseException | None]] = []
         for desk, errands, results in done:
             desk.after([e.payload for e in errands], results)
             settled += [(errand, result, None) for errand, result in zip(errands, results, strict=True)]
         return settled
+
+    def _connection(self) -> Connection:
+        """The writer's own connection, kept open between groups."""
+        if self._conn is None:
+            self._conn = self._store.writer.connect()
+        return self._conn
+
+    def _let_go(self) -> None:
+        """Drop the connection, whatever state it is in; the next group opens another."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            try:
+                conn.invalidate()
+                conn.close()
+            except Exception:
+                pass  # it was broken: that is why it is dropped
+        self._store.writer.dispose()
 
     def _settle(self, settled: list[tuple[Errand, Any, BaseException | None]]) -> None:
         hubs: dict[int, tuple[Hub, list[tuple[Any, Any, BaseException | None]]]] = {}
