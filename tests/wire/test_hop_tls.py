@@ -197,6 +197,20 @@ def test_nothing_said_before_the_handshake_counts_after_it(
     assert not any(line.startswith((b"MAIL", b"AUTH")) for line in server.said)
 
 
+@pytest.mark.parametrize(
+    "inject", [b"250-x\r\n250-REQUIRETLS\r\n", b"250-x\r\n250-REQUIRETLS\r\n250-S", b"2"]
+)
+def test_half_a_reply_before_the_handshake_is_thrown_away(
+    run: Run, authority: Authority, ours: ssl.SSLContext, inject: bytes
+) -> None:
+    play = starttls(ours, inject=inject)
+    more: dict[str, Any] = {"tls": "required", "ca": authority.file}
+    outcome, _ = run(lambda: send(play, mail(requiretls=True), **more))
+    assert str(outcome.results[0].told.status) == "5.7.30"
+    outcome, _ = run(lambda: send(play, **more))
+    assert outcome.results[0].accepted
+
+
 def test_requiretls_needs_a_verified_peer_that_offers_it(
     run: Run, authority: Authority, ours: ssl.SSLContext
 ) -> None:
