@@ -26,7 +26,7 @@ from tracker.tiles import WIDTH, Frontier, grow
 from tracker.verify import Unproven, Vkey, canonical, commit, leaf_hash, open_checkpoint
 
 _BATCH = 1000
-_EMPTY = Frontier(0, b"", [])
+_MEMBERS = {"v", "id", "letter", "delivery", "event", "grade", "at"}  # what entry and record share
 
 
 class Objects(Protocol):
@@ -276,7 +276,7 @@ class _Seals:
 class _Growing:
     """A tree that grows batch by batch, and its full tiles above the leaves since the last checkpoint."""
 
-    frontier: Frontier = _EMPTY
+    frontier: Frontier = field(default_factory=lambda: Frontier(0, b"", []))
     full: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     def add(self, leaves: list[bytes]) -> None:
@@ -534,8 +534,10 @@ def _differs(row: Row[*tuple[Any, ...]], entry: bytes) -> str | None:
         octets = record_bytes(record)
     except TypeError as error:
         return str(error)
+    if set(members) - {"octets", "parts"} != _MEMBERS | {"record"}:
+        return "members"
     open_members = json.loads(octets)
-    for name in ("v", "id", "letter", "delivery", "event", "grade", "at"):
+    for name in sorted(_MEMBERS):
         if open_members[name] != members.get(name):
             return name
     if commit(record.salt, octets).hex() != members.get("record"):
