@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway import maillog, metrics
+from gateway.budget import Budget
 from gateway.crossing import Crossing
 from gateway.desk import MailParams
 from gateway.inbound import Inbound
@@ -54,6 +55,8 @@ from tracker.states import Event, State
 _log = logging.getLogger("wasl.intake")
 
 INLINE = 65_536  # octets; a plain letter up to this size is read on the loop, all others in a thread
+
+READ_AT_ONCE = 32 * 1024 * 1024  # octets of large letters whose parts are decoded at one time
 
 _FULL = Reply.of(452, "4.3.1", "Insufficient system storage")
 _NO_RECORD = Reply.of(451, "4.3.0", "The record is not available, please try again later")
@@ -115,6 +118,7 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self._around: Surroundings | None = None
         self._free_until = 0.0
+        self._budget = Budget(READ_AT_ONCE)
 
     # Who the peer is.
 
@@ -193,9 +197,10 @@ class Intake:
         if octets.size <= INLINE and not _has_structure(headers):
             reading = self._read(conn, envelope, octets, headers, around)
         else:
-            reading = await self._loop.run_in_executor(
-                self._executor, self._read, conn, envelope, octets, headers, around
-            )
+            async with self._budget.take(octets.size):
+                reading = await self._loop.run_in_executor(
+                    self._executor, self._read, conn, envelope, octets, headers, around
+                )
         policy = self._policy()
         decision = policy.decide(reading.facts)
         answer = decision.refusal

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway import maillog, metrics
+from gateway.budget import Budget
 from gateway.composer import Composer, Sending
 from gateway.crossing import Crossing
 from gateway.next_hops import NextHops
@@ -36,6 +37,7 @@ from tracker.states import Event, UnknownMove
 _log = logging.getLogger("wasl.relay")
 
 TOGETHER = 100  # recipients in one transaction
+HELD = 64 * 1024 * 1024  # octets of letters being sent, or waiting for it in memory
 APART = 5  # up to so many recipients at a hop each get a return address of their own (DESIGN §9)
 
 _UNREACHED = frozenset({Stage.CONNECT, Stage.GREETING, Stage.HELLO, Stage.STARTTLS, Stage.AUTH})
@@ -77,6 +79,8 @@ class Relay:
         self._most = most
         self._most_per_hop = most_per_hop
         self._in_flight = 0
+        self._handed = 0  # octets of letters that were handed over and are still in memory
+        self._budget = Budget(HELD)
         self._by_hop: Counter[str] = Counter()
         self._sick: dict[str, _Sick] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,7 +91,7 @@ class Relay:
     @property
     def has_room(self) -> bool:
         """True when a letter just accepted may be handed over at once."""
-        return not self._stopping and self._in_flight < self._most // 2
+        return not self._stopping and self._in_flight < self._most // 2 and self._handed < HELD
 
     def lease_until(self, at_us: int) -> int:
         return at_us + self._lease_us
@@ -105,6 +109,7 @@ class Relay:
         for batch in _batches(claims):
             self._in_flight += len(batch)
             self._by_hop[batch[0].hop] += len(batch)
+            self._handed += _in_memory(batch)
             task = asyncio.create_task(self._deliver(batch))
             self._tasks.add(task)  # a task that nobody holds may be collected while it waits
             task.add_done_callback(self._tasks.discard)
@@ -164,7 +169,8 @@ class Relay:
             if hop is None:
                 notes = [self._deferred(c, _NO_HOP) for c in batch]
             else:
-                notes = await self._attempt(batch, hop)
+                async with self._budget.take(batch[0].parcel.size):
+                    notes = await self._attempt(batch, hop)
             await self._write(notes)
         except asyncio.CancelledError:
             raise
@@ -186,6 +192,7 @@ class Relay:
         finally:
             self._in_flight -= len(batch)
             self._by_hop[hop_name] -= len(batch)
+            self._handed -= _in_memory(batch)
             if not self._by_hop[hop_name]:
                 del self._by_hop[hop_name]
             if self._more and self._in_flight < self._most // 2:
@@ -340,6 +347,11 @@ def _note(
         attempt=end,
         next_us=next_us,
     )
+
+
+def _in_memory(batch: list[Claim]) -> int:
+    octets = batch[0].parcel.octets
+    return octets.size if octets is not None else 0
 
 
 def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
