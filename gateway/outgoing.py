@@ -36,6 +36,8 @@ class Stage(StrEnum):
 
 # A permanent reply before MAIL speaks of the connection, not of the letter: the letter is tried again.
 _OF_THE_LETTER = frozenset({Stage.LOCAL, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT, Stage.FINAL})
+# Bad sequence, sign in first, encrypt first (RFC 4954 §6, RFC 3207 §4): not the letter is wrong.
+_OF_THE_SESSION = frozenset({503, 530, 538})
 _WHY = {
     Stage.LOCAL: "4.3.0",
     Stage.CONNECT: "4.4.1",
@@ -72,7 +74,8 @@ class OutRecipient:
 class Outgoing:
     """One mail transaction. ``pieces`` are the octets of the sent form, in order, unstuffed.
 
-    ``eightbit`` may be set by who knows it; content with 8-bit octets is found anyway.
+    ``eightbit`` announces BODY=8BITMIME where it is offered. 8-bit octets are found without it, and content
+    that only claims them (clients do) can go anywhere.
     """
 
     sender: Address
@@ -103,7 +106,13 @@ class Result:
     @property
     def permanent(self) -> bool:
         """True when trying again is of no use: a 5xx about the letter, not about the connection."""
-        return self.reply is not None and self.reply.permanent and self.stage in _OF_THE_LETTER
+        reply = self.reply
+        return (
+            reply is not None
+            and reply.permanent
+            and self.stage in _OF_THE_LETTER
+            and (reply.code not in _OF_THE_SESSION or self.stage is Stage.LOCAL)
+        )
 
     @property
     def told(self) -> Reply:

@@ -226,7 +226,7 @@ def cannot_carry(
     if limit.isascii() and limit.isdecimal() and len(limit) < 19 and 0 < int(limit) < content.size:
         text = f"The next hop takes {int(limit)} octets, the letter has {content.size}"
         return Reply.of(552, "5.3.4", text)
-    if (content.eightbit or mail.eightbit) and "8BITMIME" not in extensions:
+    if content.eightbit and "8BITMIME" not in extensions:
         return Reply.of(554, "5.6.3", "8-bit content and the next hop offers no 8BITMIME")
     if needs_utf8(mail, content) and "SMTPUTF8" not in extensions:
         return Reply.of(550, "5.6.7", "SMTPUTF8 is needed and the next hop does not offer it")

@@ -105,6 +105,27 @@ def test_never_more_connections_than_the_directory_says(run: Run) -> None:
     run(main)
 
 
+def test_a_hop_behind_a_unix_socket(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "lmtp"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = Wire(reader, writer, 1)
+        await wire.hello("PIPELINING")
+        await wire.letter()
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_unix_server(serve, path)
+        hop = NextHop(name="MOH", host=str(path), port=0, protocol="lmtp")
+        connections = Pool(hop, hostname="wasl.example", times=QUICK)
+        outcome = await connections.send(mail())
+        assert accepted(outcome) and outcome.peer == str(path)
+        await connections.close()
+        server.close()
+
+    run(main)
+
+
 def test_a_connection_ends_after_so_many_letters(run: Run) -> None:
     async def main() -> None:
         async with serving(serve_well) as server:

@@ -193,7 +193,8 @@ EIGHT = "Subject: x\r\n\r\nكتاب\r\n".encode()
     ("letter", "offered", "status", "command"),
     [
         (mail(octets=EIGHT), (), "5.6.3", b""),
-        (mail(eightbit=True), (), "5.6.3", b""),
+        (mail(eightbit=True), (), "", b"MAIL FROM:<a@mof.example>"),
+        (mail(eightbit=True), ("8BITMIME",), "", b"MAIL FROM:<a@mof.example> BODY=8BITMIME"),
         (mail(octets=EIGHT), ("8BITMIME",), "", b"MAIL FROM:<a@mof.example> BODY=8BITMIME"),
         (replace(mail(), recipients=(OutRecipient(address=ARABIC),)), ("8BITMIME",), "5.6.7", b""),
         (replace(mail(), recipients=(OutRecipient(address=ARABIC),)), ("SMTPUTF8",), "",
@@ -447,6 +448,17 @@ def test_a_refusal_of_the_content(run: Run, final: str, permanent: bool) -> None
     assert short(outcome) == [(int(final[:3]), Stage.FINAL, False)] * 2
     assert [r.permanent for r in outcome.results] == [permanent] * 2
     assert not outcome.results[0].accepted
+
+
+@pytest.mark.parametrize("reply", ["530 5.7.0 STARTTLS first", "538 5.7.11 encrypt", "503 5.5.1 sequence"])
+def test_what_the_directory_has_wrong_returns_no_letter(run: Run, reply: str) -> None:
+    async def play(wire: Wire) -> None:
+        await wire.hello(*OFFERED)
+        await wire.lines(3)
+        await wire.say(reply, "503 5.5.1 no", "503 5.5.1 no")
+
+    (result,) = run(lambda: one(play)).results
+    assert result.stage is Stage.MAIL and result.reply is not None and not result.permanent
 
 
 def test_too_many_recipients_for_one_transaction_go_in_further_ones(run: Run) -> None:
