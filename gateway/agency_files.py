@@ -156,7 +156,13 @@ def write_agencies(
 def _at_row(fault: Fault, rows: dict[str, str]) -> Fault:
     """A fault of a file that we have just written, by the row that it came from."""
     where = rows.get(fault.file, "")
+    message = fault.message
     if not where:
-        return fault
+        # What stands twice is told of the file that comes later by name; here the new one is at fault.
+        mine = next((row for name, row in rows.items() if row and f" {name}:" in message), "")
+        what, already, _ = message.partition(" is already that of ")
+        if not mine or not already:
+            return fault
+        where, message = mine, f"{what}{already}{fault.file}:{fault.line}"
     file, _, line = where.rpartition(":")
-    return replace(fault, file=file, line=int(line), column=0)
+    return replace(fault, file=file, line=int(line), column=0, message=message)

@@ -159,10 +159,10 @@ def secret(model: Any, field: str) -> str | None:
         text = path.read_text("utf-8").split("\n")[0].strip()
     except (OSError, ValueError) as e:
         raise ValueError(
-            f"{field}_file: {path} cannot be read: {getattr(e, 'strerror', None) or e}"
+            f"{field}_file: {path.name} cannot be read: {getattr(e, 'strerror', None) or e}"
         ) from None
     if not text:
-        raise ValueError(f"{field}_file: {path} is empty")
+        raise ValueError(f"{field}_file: {path.name} is empty")
     return str(text)
 
 

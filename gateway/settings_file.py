@@ -116,10 +116,10 @@ def _override(data: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[st
     for variable in sorted(v for v in environ if v.startswith(_PREFIX)):
         parts = variable.removeprefix(_PREFIX).lower().split("__")
         at: Any = data
-        for part in parts[:-1]:
+        for part, after in zip(parts, parts[1:], strict=False):
             if isinstance(at, list) and part.isdigit() and int(part) < len(at):
                 at = at[int(part)]
-            elif isinstance(at, dict):
+            elif isinstance(at, dict) and (part in at or not after.isdigit()):
                 at = at.setdefault(part, {})
             else:
                 at = None
@@ -147,9 +147,9 @@ def _together(s: Settings) -> list[tuple[Loc, str, str]]:
     out: list[tuple[Loc, str, str]] = []
     taken: dict[tuple[str, int], str] = {}
     sockets: list[tuple[str, Loc, Endpoint]] = []
-    sockets += [(f"listen.{i}", ("listen", i, "address"), x.address) for i, x in enumerate(s.listen)]
     sockets += [("dashboard", ("dashboard", "listen"), s.dashboard.listen)] if s.dashboard.enabled else []
     sockets += [("metrics", ("metrics", "listen"), s.metrics.listen)] if s.metrics.enabled else []
+    sockets += [(f"listen.{i}", ("listen", i, "address"), x.address) for i, x in enumerate(s.listen)]
     for owner, loc, address in sockets:
         if address.port:
             other = taken.setdefault((address.host, address.port), owner)

@@ -99,14 +99,16 @@ def faults_of(
         if kind == "value_error":
             message = str(ctx.get("error", item["msg"]))
         elif kind in _WORDS:
-            message = _WORDS[kind].format_map({k: str(v) for k, v in ctx.items()})
+            message = _WORDS[kind].format_map({k: str(v).replace("'", "") for k, v in ctx.items()})
         else:
             message = item["msg"][:1].lower() + item["msg"][1:]
         hint = ""
         if kind == "extra_forbidden" and isinstance(loc[-1], str):
             hint = suggestion(loc[-1], known_keys(model, loc[:-1]))
         elif kind in ("enum", "literal_error") and isinstance(item.get("input"), str):
-            hint = suggestion(item["input"], str(ctx.get("expected", "")).replace("'", "").split(", "))
+            expected = str(ctx.get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
+            close = difflib.get_close_matches(item["input"].lower(), expected, n=1, cutoff=0.7)
+            hint = f"did you mean {close[0]}?" if close else ""
         line, column = place((*prefix, *loc))
         key = ".".join(str(part) for part in (*prefix, *loc))
         out.append(Fault(file=file, line=line, column=column, key=key, message=message, hint=hint))

@@ -20,6 +20,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
@@ -104,7 +105,25 @@ class Reply(Entry):
         return self
 
 
-Bound = Annotated[int, Field(ge=0, strict=True)] | Literal["settings"]
+def _bound(value: object) -> object:
+    if value == "settings" or (
+        isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 50
+    ):
+        return value
+    raise ValueError("must be a whole number, or settings")
+
+
+def _automatic(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    known = [kind.value for kind in Automatic]
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(v in known for v in values):
+        raise ValueError(f"must be true, false, or some of {', '.join(known)}")
+    return [Automatic(str(v)) for v in values]
+
+
+Bound = Annotated[int | Literal["settings"], PlainValidator(_bound)]
 
 
 class Match(Entry):
@@ -135,7 +154,7 @@ class Match(Entry):
     same_agency: bool | None = None
     outbound: bool | None = None
     """The submitter has a way to the outside."""
-    automatic: bool | Annotated[list[Automatic], BeforeValidator(_listed)] | None = None
+    automatic: Annotated[bool | list[Automatic], PlainValidator(_automatic)] | None = None
     """A message that no person wrote; `true` for any kind."""
     crypto: Annotated[list[Crypto], BeforeValidator(_listed)] | None = None
     size_over: Bound | None = None
@@ -225,6 +244,8 @@ def load_policy(
 def policy_files(root: Path) -> list[tuple[Path, str]]:
     """The files of a policy folder with the names that faults call them by, sorted."""
     try:
+        if root.is_file():
+            return [(root, root.name)]
         if not root.is_dir():
             hint = "make it with `wasl init`, or leave out policy.path for the built-in rules"
             raise ConfigFaults([Fault(file=str(root), message="there is no such folder", hint=hint)])
