@@ -19,8 +19,6 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from flufl.bounce import all_failures
-
 from tracker import dsn, phrases
 from tracker.header import Buffer, Headers, mailboxes
 from tracker.mime import HEADER_TYPES, MESSAGE_TYPES, Structure, text_of
@@ -124,6 +122,8 @@ class Notice:
 
 def from_mailer(headers: Headers) -> bool:
     """True when the author names itself as a mail system."""
+    if headers.plain("from").endswith("<>") and not headers.addresses("from"):
+        return True
     return any(
         phrases.MAILER.search(box.spec.partition("@")[0]) or phrases.MAILER.search(box.name)
         for name in ("from", "sender")
@@ -301,6 +301,8 @@ def _from_text(notice: Notice, own: set[str], delayed: bool) -> list[dsn.Report]
         said = _said(" ".join(lines))
         if not _ANY.sub("", said).strip("<>()[]:;,. \t-"):  # nothing but the address again
             said = notice.told(clean)
+        if did == "failed" and phrases.DELAYED.search(said) and not phrases.GIVEN_UP.search(said):
+            did = "delayed"
         report = _make(clean, said, did, notice, alone=len(blocks) == 1)
         known = out.get(clean.lower())
         if known is None or (known.status is None and report.status is not None):
@@ -381,6 +383,8 @@ def _with_listed(
 def _from_flufl(octets: Buffer, structure: Structure) -> list[dsn.Report]:
     if len(octets) > MAX_FLUFL or len(structure.parts) > 50 or any(p.depth > 8 for p in structure.parts):
         return []
+    from flufl.bounce import all_failures  # 40 ms to load, seldom needed
+
     try:
         message = email.message_from_bytes(bytes(octets), policy=email.policy.compat32)
         temporary, permanent = all_failures(message)

@@ -91,7 +91,7 @@ def read_fields(content: bytes) -> list[Report]:
     for block in _BLANK.split(b"\n" + content + b"\n")[:MAX_BLOCKS]:
         for fields in _fields(block.lstrip(b"\r\n")):
             about = fields.keys() & _PER_RECIPIENT
-            if not about:
+            if not about or ("reporting-mta" in fields and not fields.keys() & _RECIPIENT):
                 for name, value in fields.items():
                     common.setdefault(name, value)
             elif blocks and not fields.keys() & _NAMES_ONE and not fields.keys() & blocks[-1].keys():
@@ -101,8 +101,9 @@ def read_fields(content: bytes) -> list[Report]:
     return [_report(common, fields) for fields in blocks]
 
 
-_NAMES_ONE = frozenset({"final-recipient", "original-recipient", "action"})
-_PER_RECIPIENT = _NAMES_ONE | {"status", "diagnostic-code", "x-actual-recipient"}
+_RECIPIENT = frozenset({"final-recipient", "original-recipient", "x-actual-recipient"})
+_NAMES_ONE = _RECIPIENT | {"action"}
+_PER_RECIPIENT = _NAMES_ONE | {"status", "diagnostic-code"}
 
 
 def _fields(block: bytes) -> list[dict[str, str]]:
@@ -123,8 +124,8 @@ def _report(common: dict[str, str], fields: dict[str, str]) -> Report:
         return next((v for n in names for v in (fields.get(n), common.get(n)) if v), None)
 
     diagnostic = get("diagnostic-code", "x-diagnostic-code")
-    status = find_status(fields.get("status", ""))
-    action = action_of(fields.get("action", ""))
+    status = find_status(get("status") or "")
+    action = action_of(get("action") or "")
     told = find_status(diagnostic or "")
     if status is None or (status.endswith(".0.0") and told and told[0] == status[0]):
         status = told or status

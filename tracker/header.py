@@ -289,17 +289,21 @@ def message_ids(value: bytes | None) -> tuple[str, ...]:
 
 
 def message_id(value: bytes | None) -> str | None:
-    """The message id of a Message-ID field as written, or None; a nonconforming one without its spaces."""
+    """The message id of a Message-ID field as written, or None.
+
+    RFC 5322 forbids spaces in it and demands brackets; what some programs write instead is kept, its
+    white space as single spaces, so that equal fields give equal ids.
+    """
     if not value:
         return None
     text = _to_text(value[:4096], None).strip()
     found = _MSG_ID.search(text)
     if found:
         return found[0]
-    if text.startswith("<") and ">" in text:  # RFC 5322 forbids spaces inside, some write them
-        return _SPACE.sub("", text[: text.index(">") + 1]) if len(text) > 2 else None
-    words = text.split()
-    return _UNSAFE.sub("\ufffd", words[0]) if words and words[0] not in ("<", ">", "<>") else None
+    if text.startswith("<") and ">" in text:
+        text = text[: text.rindex(">") + 1]
+    text = _UNSAFE.sub("\ufffd", _SPACE.sub(" ", text))[:998]
+    return text if text.strip("<> ") else None
 
 
 def _to_text(raw: bytes, hint: str | None) -> str:

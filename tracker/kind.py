@@ -205,5 +205,6 @@ def is_auto_reply(headers: Headers) -> bool:
     if away:
         # A person may answer a notice: then the subject begins with Re: and no mark is there.
         return any(marks) or phrases.ANSWER_OR_FORWARD.match(subject) is None
+    submitted, bulk, null, suppressed = marks
     answering = "in-reply-to" in headers or "references" in headers
-    return answering and sum(marks) >= 2
+    return (null and (submitted or bulk)) or (answering and sum((submitted, bulk, suppressed)) >= 2)

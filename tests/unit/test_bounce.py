@@ -110,6 +110,12 @@ def test_listed_recipients_come_first() -> None:
     assert [x[0] for x in recipients(octets)] == ["a@health.example", "b@health.example"]
 
 
+def test_a_sender_without_a_name_is_a_mailer() -> None:
+    octets = b"From: <>\nIn-Reply-To: <1@x>\nAuto-Submitted: auto-replied\n\nThat is not a valid user here: a@b.example\n"
+    found = read(octets)
+    assert found is not None and [r.final_recipient for r in found.reports] == ["a@b.example"]
+
+
 def test_html_notices() -> None:
     octets = (
         DAEMON + b"Subject: Undeliverable: x\nContent-Type: text/html\n\n"

@@ -121,6 +121,13 @@ def test_recipients_are_told_apart(machine: bytes) -> None:
     assert [r.recipient for r in dsn.read_fields(machine)] == ["a@b.example", "c@d.example"]
 
 
+def test_an_action_said_once_for_all() -> None:
+    machine = (
+        b"Reporting-MTA: dns; x\nAction: failed\n\nFinal-Recipient: rfc822; a@b.example\nStatus: 4.7.0\n"
+    )
+    assert [(r.recipient, r.action) for r in dsn.read_fields(machine)] == [("a@b.example", "failed")]
+
+
 def test_the_part_is_found_wherever_it_is() -> None:
     plain = report(WHOLE)
     expected = dsn.read(plain)

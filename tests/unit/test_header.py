@@ -215,7 +215,8 @@ def test_mailboxes(value: bytes, expected: list[tuple[str, str]]) -> None:
         (b"<", None),
         (b"<>", None),
         (b"<[bad]>", "<[bad]>"),
-        (b"< a@b >", "<a@b>"),
+        (b"< a@b\r\n  c >", "< a@b c >"),
+        (b"PM200011:12:45 AM", "PM200011:12:45 AM"),
         (b"", None),
     ],
 )

@@ -37,6 +37,15 @@ def test_auto_replies(field: bytes) -> None:
     assert kind.kind(octets + b"\n\nWords.\n") is Kind.AUTO_REPLY
 
 
+def test_a_null_sender_that_sends_in_bulk_answers() -> None:
+    octets = b"Return-Path: <>\nPrecedence: bulk\nFrom: a@b.example\nSubject: Thank you\n\nSoon.\n"
+    assert kind.kind(octets) is Kind.AUTO_REPLY
+
+
+def test_an_offer_of_vacations_is_none() -> None:
+    assert kind.kind(b"From: a@b.example\nSubject: Vacation time, refinance now\n\nBuy.\n") is Kind.LETTER
+
+
 @pytest.mark.parametrize(
     "field",
     [

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import mmap
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracker import kind
 from tracker.mime import Limits, attachments, decoded, digests, file_name, scan, text_of, walk
 
 PDF = b"%PDF-1.4\n" + bytes(range(256)) * 10
@@ -42,6 +45,20 @@ def test_parts_are_paths_and_offsets() -> None:
     assert [p.path for p in found.children(found.root)] == ["1", "2"]
     assert decoded(NESTED, found.parts[4]) == PDF
     assert found.faults == []
+
+
+def test_a_map_of_a_file_is_read_and_can_be_closed(tmp_path: Path) -> None:
+    path = tmp_path / "letter"
+    path.write_bytes(NESTED)
+    with path.open("rb") as file:
+        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        found = kind.read(view).structure
+        assert [(p.path, p.start, p.end) for p in found.parts] == [
+            (p.path, p.start, p.end) for p in walk(NESTED).parts
+        ]
+        assert digests(view, found) == digests(NESTED, walk(NESTED))
+        assert text_of(view, found.parts[2]) == "plain"
+        view.close()  # raises BufferError while anything still holds a part of it
 
 
 def test_one_part() -> None:
