@@ -6,6 +6,7 @@ a thread and stops it at the end. Writes go through ``engine.begin()`` as in the
 
 from __future__ import annotations
 
+import functools
 import queue
 import socket
 import threading
@@ -19,7 +20,8 @@ from zoneinfo import ZoneInfo
 
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
+from sqlalchemy.exc import OperationalError
 
 from dashboard.app import make_app
 from dashboard.desk import AgencyName, DashboardDesk, DashboardSettings
@@ -44,6 +46,12 @@ PEOPLE = {
     "moe.view": (Role.VIEWER, "MOE", ""),
     "iec.view": (Role.VIEWER, "IEC", ""),
 }
+
+
+@functools.cache
+def password_hash() -> str:
+    """One hash for all: argon2 is slow on purpose."""
+    return accounts.hash_password(PASSWORD)
 
 
 @dataclass
@@ -87,19 +95,25 @@ class House:
                 house.seeder_key = seeder.key
                 house.ids = tell_all(seeder)
             for name, (role, agency, display) in PEOPLE.items():
-                accounts.make(
-                    conn,
-                    house.source.next(),
-                    name=name,
-                    password=PASSWORD,
-                    role=role,
-                    agency=agency,
-                    display=display,
-                    must_change=must_change,
+                conn.execute(
+                    insert(schema.account).values(
+                        id=house.source.next(),
+                        name=name,
+                        password=password_hash(),
+                        role=role.value,
+                        agency=agency,
+                        display=display,
+                        must_change=must_change,
+                        created_us=0,
+                    )
                 )
         return house
 
+    fail_writes: bool = False  # as when the disk is full
+
     def write(self, fn: Callable[[Connection], T]) -> T:
+        if self.fail_writes:
+            raise OperationalError("INSERT", {}, Exception("database or disk is full"))
         with self.store.writer.begin() as conn:
             return fn(conn)
 
@@ -130,11 +144,15 @@ class House:
 
 
 @contextmanager
-def serve(house: House) -> Iterator[str]:
-    """The dashboard on loopback; yields its base URL."""
+def serve(
+    house: House, base_url: str | None = None, add: Callable[[FastAPI], None] | None = None
+) -> Iterator[str]:
+    """The dashboard on loopback; yields its address. ``base_url`` when people reach it by another."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        app: FastAPI = make_app(house.desk(url))
+        app: FastAPI = make_app(house.desk(base_url or url))
+        if add is not None:
+            add(app)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
