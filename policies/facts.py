@@ -379,7 +379,8 @@ def _sender_kind(sender: Address, owner: Agency | None, code: str | None, around
 
 
 _NUMBER = re.compile(
-    r"\[([A-Za-z0-9][A-Za-z0-9/_.\-]{2,58}[0-9])\]|رقم[ :]+([A-Za-z0-9][A-Za-z0-9/_.\-]{2,58}[0-9])"
+    r"\[([A-Za-z0-9][A-Za-z0-9/_.\-]{2,58}[0-9])\]"
+    r"|رقم[ :]+([A-Za-z0-9][A-Za-z0-9/_.\-]{2,58}[0-9])(?![A-Za-z0-9/_\-])"
 )
 _TRUE_AUTO = re.compile(rb"\s*auto-(replied|generated|notified)", re.IGNORECASE)
 _LIST_FIELDS = (b"list-id", b"list-unsubscribe", b"list-post", b"mailing-list")
@@ -428,7 +429,7 @@ def _header_facts(
         "message_id": headers.message_id,
         "references": headers.references[-50:] if b"references" in names or b"in-reply-to" in names else (),
         "subject": subject,
-        "subject_number": number[1] if number is not None else None,
+        "subject_number": (number[1] or number[2]) if number is not None else None,
         "automatic": frozenset(automatic),
         "content_type": content_type,
         "crypto": _crypto(headers, content_type),

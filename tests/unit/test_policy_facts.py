@@ -114,6 +114,8 @@ def test_an_ordinary_letter() -> None:
     [
         ("[MOF/2026/000123]", "MOF/2026/000123"),
         ("=?utf-8?b?2KXYtNin2LHYqSDZhNmD2KrYp9io2YPZhSDYsdmC2YUgTU9GLzIwMjYvMDAwMTIz?=", "MOF/2026/000123"),
+        ("=?utf-8?b?2LHZgtmF?= MOF/2026/000123.", "MOF/2026/000123"),
+        ("=?utf-8?b?2LHZgtmF?= " + "1" * 80, None),
         ("[x]", None),
         ("[]", None),
         ("2026/1", None),
@@ -309,7 +311,9 @@ def test_facts_survive_json() -> None:
             Facts.from_json(broken)
 
 
-FIELDS = "From Subject Authentication-Results Content-Type References Message-ID Received Precedence Auto-Submitted"
+FIELDS = """
+    From Subject Authentication-Results Content-Type References Message-ID Received Precedence Auto-Submitted
+"""
 ODD = [b"<", b"<@", b"=?utf-8?b?/w==?=", b"mx.mof.example; dkim=pass header.d="]
 
 
