@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tracker import dsn, phrases
-from tracker.header import Buffer, Headers, mailboxes
+from tracker.field_value import mailboxes
+from tracker.header import Buffer, Headers
 from tracker.mime import HEADER_TYPES, MESSAGE_TYPES, Structure, text_of
 
 MAX_TEXT = 1 << 17  # characters of a notice that are looked at

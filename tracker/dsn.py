@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_tz
 
-from tracker.header import Buffer, Headers, decode_words, message_id, scan
+from tracker.field_value import decode_words, message_id
+from tracker.header import Buffer, Headers, scan
 from tracker.mime import HEADER_TYPES, MESSAGE_TYPES, Part, Structure, decoded, walk
 
 STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tracker import bounce, dsn, mdn, phrases
-from tracker.header import Buffer, Headers, message_ids
+from tracker.field_value import message_ids
+from tracker.header import Buffer, Headers
 from tracker.mime import LIMITS, Limits, Structure, scan, walk
 
 

@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass
 
 from tracker import dsn, phrases, tnef
-from tracker.header import Buffer, Headers, decode_words, message_id, message_ids, scan
+from tracker.field_value import decode_words, message_id, message_ids
+from tracker.header import Buffer, Headers, scan
 from tracker.mime import TNEF_TYPES, Structure, decoded, text_of, walk
 
 NOTIFICATION_TYPES = ("message/disposition-notification", "message/global-disposition-notification")

@@ -17,15 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tracker import charset
-from tracker.header import (
-    Buffer,
-    Headers,
-    base64_octets,
-    leaf_type,
-    own_digest,
-    parameters,
-    scan,
-)
+from tracker.field_value import base64_octets, leaf_type, parameters
+from tracker.header import Buffer, Headers, own_digest, scan
 
 __all__ = [
     "Buffer",

@@ -111,7 +111,7 @@ def test_listed_recipients_come_first() -> None:
 
 
 def test_a_sender_without_a_name_is_a_mailer() -> None:
-    octets = b"From: <>\nIn-Reply-To: <1@x>\nAuto-Submitted: auto-replied\n\nThat is not a valid user here: a@b.example\n"
+    octets = b"From: <>\nAuto-Submitted: auto-replied\n\nThat is not a valid user here: a@b.example\n"
     found = read(octets)
     assert found is not None and [r.final_recipient for r in found.reports] == ["a@b.example"]
 

@@ -12,17 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracker import charset
-from tracker.header import (
-    MAX_FIELDS,
-    Headers,
-    decode_words,
-    mailboxes,
-    message_id,
-    message_ids,
-    own_digest,
-    parameters,
-    scan,
-)
+from tracker.field_value import decode_words, mailboxes, message_id, message_ids, parameters
+from tracker.header import MAX_FIELDS, Headers, own_digest, scan
 from tracker.model import Address
 
 LETTER = (

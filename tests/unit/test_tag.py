@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.tag import Cut, Edit, EditError, Received, Tags, edit_for
-from tracker.header import decode_words, scan
+from tracker.field_value import decode_words
+from tracker.header import scan
 from tracker.header_writer import HeaderError
 from tracker.model import Address, Connection, Door, TlsInfo
 
