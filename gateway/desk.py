@@ -40,7 +40,7 @@ class WireLimits:
     recipients: int = 1000  # accepted in one transaction
     errors: int = 20  # 5xx answers since the last letter, refused recipients apart
     refused_recipients: int = 1000  # in one session
-    commands: int = 20_000  # in one session
+    commands: int = 20_000  # in one session since the last letter that was taken
     letters: int = 1000  # in one session; then 421
     auth_failures: int = 3  # in one session
     auth_delay: float = 1.0  # before a failed AUTH is answered

@@ -14,6 +14,7 @@ is kept.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from io import IncrementalNewlineDecoder
 
 from gateway.desk import WireLimits
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _END = b"\r\n.\r\n"
 _PREFIXES = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")  # of _END, longest first
+
+_SMALL = 8192  # octets that make a write worth while: a peer may send two at a time
 
 BARE = Reply.of(554, "5.6.0", "Message content with a bare CR, a bare LF or a NUL is not accepted")
 BUSY = Reply.of(452, "4.3.1", "Too much mail in flight, please try again later")
@@ -88,16 +91,21 @@ class LineEnds:
 class Content:
     """The content of one transaction on its way to the spool, with the limits kept."""
 
-    __slots__ = ("_limits", "_lines", "_spool", "_tally", "counted", "fault", "received")
+    __slots__ = ("_counted", "_limits", "_lines", "_small", "_spool", "_tally", "fault", "received")
 
-    def __init__(self, spool: Spool, limits: WireLimits, tally: Tally) -> None:
-        self._spool: Spool | None = spool
+    def __init__(self, limits: WireLimits, tally: Tally, spool: Callable[[], Spool]) -> None:
         self._limits = limits
         self._tally = tally
         self._lines = LineEnds()
+        self._small = bytearray()  # pieces too small to be written one by one
+        self._counted = 0  # octets that the tally holds for us
+        self._spool: Spool | None = None
         self.received = 0  # octets taken, or swallowed after a fault
-        self.counted = 0  # octets that the tally holds for us
         self.fault: Reply | None = None
+        try:
+            self._spool = spool()
+        except Exception as error:
+            self._failed(error)
 
     def take(self, piece: bytes, final: bool = False) -> None:
         """Add content, or swallow it if there is a fault already."""
@@ -113,16 +121,13 @@ class Content:
             self.fail(BUSY)
         elif size:
             self._tally.octets += size
-            self.counted += size
-            assert self._spool is not None
-            try:
-                self._spool.write(piece)
-            except OSError as error:
-                log.warning("spool: %s", error)
-                self.fail(NO_SPACE)
-            except Exception:
-                log.exception("spool")
-                self.fail(UNFORESEEN)
+            self._counted += size
+            if size < _SMALL or self._small:
+                self._small += piece
+                if len(self._small) >= _SMALL:
+                    self._write_small()
+            else:
+                self._write(piece)
 
     def fail(self, reply: Reply) -> None:
         """Note the fault that is to be answered, and drop what was spooled."""
@@ -131,13 +136,14 @@ class Content:
 
     def finish(self) -> Octets | None:
         """The whole content, or None where :attr:`fault` says why; its octets stay counted until ``drop``."""
+        if self.fault is None and self._small:
+            self._write_small()
         if self.fault is None:
             assert self._spool is not None
             try:
                 octets = self._spool.finish()
-            except OSError as error:
-                log.warning("spool: %s", error)
-                self.fail(NO_SPACE)
+            except Exception as error:
+                self._failed(error)
             else:
                 self._spool = None
                 return octets
@@ -145,8 +151,33 @@ class Content:
 
     def drop(self) -> None:
         """Give back what is held. Idempotent."""
-        self._tally.octets -= self.counted
-        self.counted = 0
+        self._tally.octets -= self._counted
+        self._counted = 0
+        self._small.clear()
         if self._spool is not None:
             spool, self._spool = self._spool, None
-            spool.discard()
+            try:
+                spool.discard()
+            except Exception as error:
+                self._failed(error)
+
+    def _write_small(self) -> None:
+        piece = bytes(self._small)
+        self._small.clear()
+        self._write(piece)
+
+    def _write(self, piece: bytes) -> None:
+        assert self._spool is not None
+        try:
+            self._spool.write(piece)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Whatever the spool raises is a fault: while content comes in, the framing has to go on."""
+        if isinstance(error, OSError):
+            log.warning("spool: %s", error)
+            self.fail(NO_SPACE)
+        else:
+            log.error("spool", exc_info=error)
+            self.fail(UNFORESEEN)

@@ -129,7 +129,7 @@ class SmtpListener:
             await asyncio.wait(self._letters, timeout=max(0.0, until - self.loop.time()))
         await self._ended_by(self.loop.time() + 0.5)
         for session in list(self.sessions):
-            session.abort()
+            session.end()
         await self._ended_by(self.loop.time() + 0.5)
         if self._sweeper is not None:
             self._sweeper.cancel()

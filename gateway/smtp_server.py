@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, ClassVar
 from aiosmtpd.smtp import Session, syntax
 
 from gateway.desk import MailParams
-from gateway.smtp_data import BARE, BUSY, NO_SPACE, Content, DotStream
+from gateway.smtp_data import BARE, BUSY, Content, DotStream
 from gateway.smtp_path import Refused, parse_mail, parse_rcpt
 from gateway.smtp_wire import STOPPING, UNSYNCHRONISED, Cut, Hangup, LongLine, Wire
 from gateway.tally import plain_address
@@ -142,6 +142,7 @@ class SmtpServer(Wire):
         self.ends = self.loop.time() + listener.limits.session_time
         self.stopping = False
         self.in_content = False  # content is coming in, or its letter is being taken
+        self.in_frame = False  # content is coming in
         self.counted_as = ""  # address that the tally holds for us
         self.account_counted = ""
         self._refusing = False  # this connection is one too many
@@ -230,6 +231,9 @@ class SmtpServer(Wire):
         except Refused as refused:
             self._answer(refused.reply)
         except Exception as error:
+            if self.in_frame:  # where the content ends is not known any more
+                log.exception("content from %s", self.conn.peer)
+                raise Cut(UNFORESEEN) from error
             self._set_rset_state()
             await self.push(await self.handle_exception(error))
 
@@ -253,17 +257,17 @@ class SmtpServer(Wire):
         log.error("%s, session with %s", type(error).__name__, self.conn.peer, exc_info=error)
         return UNFORESEEN.wire()
 
-    def _answer(self, reply: Reply) -> None:
+    def _answer(self, reply: Reply, *, utf8: bool | None = None) -> None:
         """Send a reply of ours or of the desk's; a 5xx counts as an error of the peer's."""
-        t = self.transaction
-        self.say(reply_octets(reply, t is not None and t.params.smtputf8))
+        if utf8 is None:
+            utf8 = self.transaction is not None and self.transaction.params.smtputf8
+        if reply.code in (421, 521):  # RFC 5321 §3.8, RFC 7504: who says so hangs up
+            raise Cut(reply)
+        self.say(reply_octets(reply, utf8))
         if reply.permanent:
-            self._count_error()
-
-    def _count_error(self) -> None:
-        self.errors += 1
-        if self.errors > self.limits.errors:
-            raise Cut(_TOO_MANY_ERRORS)
+            self.errors += 1
+            if self.errors > self.limits.errors:
+                raise Cut(_TOO_MANY_ERRORS)
 
     def _set_rset_state(self) -> None:
         """aiosmtpd's name for forgetting the transaction."""
@@ -369,7 +373,7 @@ class SmtpServer(Wire):
             self._answer(_TLS_FOR_AUTH)
         elif not self.session.extended_smtp:
             self._answer(_HELO_FIRST)
-        elif self.conn.account is not None:
+        elif self.session.authenticated:
             self._answer(_line(503, "5.5.1", "Already authenticated"))
         elif self.transaction is not None:
             self._answer(_NESTED)
@@ -422,11 +426,12 @@ class SmtpServer(Wire):
             if self.auth_failures >= self.limits.auth_failures:
                 raise Cut(_TOO_MANY_ERRORS)
             return
-        account = (answer.account or "").lower()
-        if self.listener.tally.by_account[account] >= self.limits.connections_per_account:
-            raise Cut(_line(421, "4.7.0", "Too many sessions of this account"))
-        self.listener.tally.sign_in(account)
-        self.account_counted = account
+        if answer.account is not None:  # a relay's credential is nobody's account
+            account = answer.account.casefold()
+            if self.listener.tally.by_account[account] >= self.limits.connections_per_account:
+                raise Cut(_line(421, "4.7.0", "Too many sessions of this account"))
+            self.listener.tally.sign_in(account)
+            self.account_counted = account
         self.conn = answer
         assert self.session is not None
         self.session.authenticated = True
@@ -445,7 +450,7 @@ class SmtpServer(Wire):
         if not self.session.host_name:
             self._answer(_HELO_FIRST)
             return
-        if self.listener.require_auth and self.conn.account is None:
+        if self.listener.require_auth and not self.session.authenticated:
             self._answer(_AUTH_FIRST if self.secured or self.tls_context is None else _TLS_FIRST)
             return
         if self.transaction is not None:
@@ -460,12 +465,9 @@ class SmtpServer(Wire):
         if reply is None:
             self.say(OK_SENDER)
             return
-        utf8 = params.smtputf8
         if not reply.positive:
             self._set_rset_state()
-        self.say(reply_octets(reply, utf8))
-        if reply.permanent:
-            self._count_error()
+        self._answer(reply, utf8=params.smtputf8)
 
     @syntax("RCPT TO:<address>", extended=" [SP parameters]")
     async def smtp_RCPT(self, arg: str) -> None:
@@ -483,14 +485,16 @@ class SmtpServer(Wire):
         reply = await self.desk.recipient(self.conn, t.sender, t.recipients, rcpt)
         if reply is None:
             self.say(OK_RECIPIENT)
+        elif reply.positive:
+            self._answer(reply)
         else:
-            self.say(reply_octets(reply, t.params.smtputf8))
-            if not reply.positive:
-                t.refused = True
-                self.refused_recipients += reply.permanent
-                if self.refused_recipients > self.limits.refused_recipients:
-                    raise Cut(_TOO_MANY_ERRORS)
-                return
+            t.refused = True
+            self.errors -= reply.permanent  # these have a count of their own
+            self._answer(reply)
+            self.refused_recipients += reply.permanent
+            if self.refused_recipients > self.limits.refused_recipients:
+                raise Cut(_TOO_MANY_ERRORS)
+            return
         t.recipients += (rcpt,)
 
     @syntax("DATA")
@@ -513,8 +517,8 @@ class SmtpServer(Wire):
             self._answer(_line(503, "5.5.1", "BDAT has begun, DATA may not follow"))
             return
         t.content = self._new_content()
-        if t.content is None:
-            self._fail(NO_SPACE)
+        if t.content.fault is not None:
+            self._fail(t.content.fault)
             return
         self.say(GO_AHEAD)
         self.in_content = True
@@ -542,10 +546,6 @@ class SmtpServer(Wire):
             self._answer(fault)
             return
         content = t.content = t.content or self._new_content()
-        if content is None:
-            await self._swallow(size, NO_SPACE)
-            self._fail(NO_SPACE)
-            return
         if content.received + size > self.limits.size:
             content.fail(_line(552, "5.3.4", f"Message larger than {self.limits.size} octets"))
         if content.fault is not None:
@@ -559,17 +559,14 @@ class SmtpServer(Wire):
         else:
             self.say(b"250 2.0.0 %d octets received" % size)
 
-    def _new_content(self) -> Content | None:
-        try:
-            return Content(self.desk.spool(), self.limits, self.listener.tally)
-        except OSError as error:
-            log.warning("spool: %s", error)
-            return None
+    def _new_content(self) -> Content:
+        return Content(self.limits, self.listener.tally, self.desk.spool)
 
     async def _read_dots(self, content: Content) -> None:
         """Read up to CRLF.CRLF; what a fault leaves is swallowed, within bounds."""
         dots = DotStream()
         began = self.loop.time()
+        self.in_frame = True
         while True:
             block = await self.next_block(self._content_deadline(began, content.received))
             piece, rest = dots.feed(block)
@@ -578,6 +575,7 @@ class SmtpServer(Wire):
                 raise Cut(BARE)
             if rest is not None:
                 self.give_back(rest)
+                self.in_frame = False
                 return
             self._check_swallowed(content.received, content.fault)
 
@@ -585,6 +583,7 @@ class SmtpServer(Wire):
         """Read exactly ``size`` octets into ``content``."""
         began = self.loop.time()
         taken = 0
+        self.in_frame = True
         while taken < size:
             block = await self.next_block(self._content_deadline(began, taken))
             if len(block) > size - taken:
@@ -598,6 +597,7 @@ class SmtpServer(Wire):
             content.take(b"", True)
             if content.fault is BARE:
                 raise Cut(BARE)
+        self.in_frame = False
 
     async def _swallow(self, size: int, fault: Reply) -> None:
         """Read ``size`` octets of a chunk that is already refused, to keep the framing."""
@@ -640,10 +640,8 @@ class SmtpServer(Wire):
         finally:
             self._set_rset_state()
         if reply.positive:
-            self.errors = 0
-        self.say(reply_octets(reply, utf8))
-        if reply.permanent:
-            self._count_error()
+            self.errors = self.commands = 0
+        self._answer(reply, utf8=utf8)
 
     def _fail(self, reply: Reply) -> None:
         """Answer and forget the transaction."""

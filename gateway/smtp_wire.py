@@ -25,6 +25,7 @@ from gateway.desk import WireLimits
 from tracker.reply import Reply
 
 HIGH_WATER = 128 * 1024  # octets that wait to be read by the session, before the socket is paused
+_BLOCK_COST = 64  # octets of memory that a block takes beside its content: many tiny ones count too
 _SKIP_LIMIT = 64 * 1024  # octets of an over-long command line that are skipped to find its end
 _MAX_OUT = 256  # pieces of replies that are gathered at most
 _NEVER = float("inf")
@@ -69,7 +70,7 @@ class Wire(SMTP):
         self._handler_coroutine: asyncio.Task[None] | None = None
         self.deadline = _NEVER  # loop time, looked at by the listener once a second
         self._blocks: deque[bytes] = deque()  # received, not yet looked at
-        self._held = 0  # octets in them
+        self._held = 0  # octets of memory in them, about
         self._block = b""  # being read, from _at on
         self._at = 0
         self._out: list[bytes] = []  # replies not yet written
@@ -93,7 +94,7 @@ class Wire(SMTP):
         if self._deaf:
             return
         self._blocks.append(data)
-        self._held += len(data)
+        self._held += len(data) + _BLOCK_COST
         if self._held > HIGH_WATER and not self._reading_paused and self.transport is not None:
             self._reading_paused = True
             self.transport.pause_reading()
@@ -211,7 +212,7 @@ class Wire(SMTP):
             await self._wait(deadline)
         self._block = self._blocks.popleft()
         self._at = 0
-        self._held -= len(self._block)
+        self._held -= len(self._block) + _BLOCK_COST
         if self._reading_paused and self._held <= HIGH_WATER:
             self._resume_reading()
 
@@ -260,6 +261,12 @@ class Wire(SMTP):
         """Drop the connection without a word."""
         if self.transport is not None:
             self.transport.abort()
+
+    def end(self) -> None:
+        """Drop the connection and the session's task, whatever it waits for."""
+        self.abort()
+        if self._handler_coroutine is not None:
+            self._handler_coroutine.cancel()
 
     async def linger(self) -> None:
         """Send what is to be sent, then throw away input until the peer stops or its time is over.

@@ -14,6 +14,7 @@ from gateway.desk import WireLimits
 from gateway.smtp_data import BARE, BUSY, NO_SPACE, Content, DotStream, LineEnds
 from gateway.tally import Tally
 from tracker.archive import Archive, Spool
+from tracker.reply import UNFORESEEN, Reply
 
 
 def reference(wire: bytes) -> tuple[bytes, bytes] | None:
@@ -92,7 +93,7 @@ def test_line_ends_are_judged_as_by_counting(wire: bytes, cuts: list[int]) -> No
 
 
 def content_of(folder: Path, limits: WireLimits | None = None, tally: Tally | None = None) -> Content:
-    return Content(Archive(folder).spool(), limits or WireLimits(), tally or Tally())
+    return Content(limits or WireLimits(), tally or Tally(), Archive(folder).spool)
 
 
 def test_content_is_counted_until_it_is_dropped(tmp_path: Path) -> None:
@@ -144,13 +145,49 @@ def test_octets_in_flight_are_capped_over_all(tmp_path: Path) -> None:
     assert third.fault is None
 
 
-def test_a_full_disk_is_a_transient_fault(tmp_path: Path) -> None:
-    class Full(Spool):
+def failing(folder: Path, error: Exception, at: str) -> Spool:
+    def fail(*_: object) -> None:
+        raise error
+
+    if at == "the start":
+        fail()
+    spool: Spool = type("Failing", (Spool,), {at: fail})(Archive(folder)._area)
+    return spool
+
+
+@pytest.mark.parametrize("at", ["the start", "write", "finish"])
+@pytest.mark.parametrize("size", [3, 100_000])
+@pytest.mark.parametrize(
+    ("error", "fault"), [(OSError(errno.ENOSPC, "No space"), NO_SPACE), (KeyError("x"), UNFORESEEN)]
+)
+def test_whatever_the_spool_raises_is_a_transient_fault(
+    at: str, size: int, error: Exception, fault: Reply, tmp_path: Path
+) -> None:
+    tally = Tally()
+    content = Content(WireLimits(), tally, lambda: failing(tmp_path, error, at))
+    content.take(b"x" * size)
+    content.take(b"y")
+    assert content.finish() is None
+    assert content.fault is fault
+    content.drop()
+    assert tally.octets == 0 and content.received == size + 1
+
+
+def test_tiny_pieces_are_gathered(tmp_path: Path) -> None:
+    writes: list[int] = []
+
+    class Counting(Spool):
         __slots__ = ()
 
         def write(self, data: bytes | bytearray | memoryview) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            writes.append(len(data))
+            super().write(data)
 
-    content = Content(Full(Archive(tmp_path)._area), WireLimits(), Tally())
-    content.take(b"abc")
-    assert content.fault is NO_SPACE
+    area = Archive(tmp_path)._area
+    content = Content(WireLimits(), Tally(), lambda: Counting(area))
+    for _ in range(50_000):
+        content.take(b"ab")
+    content.take(b"c" * 50_000)
+    octets = content.finish()
+    assert octets is not None and bytes(octets.view()) == b"ab" * 50_000 + b"c" * 50_000
+    assert len(writes) < 20

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.desk import WireLimits
+from gateway.smtp_data import Content
 from tests.wire.wire_desk import LOOPS, Client, Closed, House, Taken, house, play, run
 from tracker.archive import Octets, Spool
 from tracker.model import NULL_PATH, Connection
@@ -523,6 +524,56 @@ def test_no_spool_at_all_is_452_before_the_content(tmp_path: Path) -> None:
             h.desk.on_spool = none
             await play(client, ENVELOPE + "C: DATA\nS: 452 4.3.1\nC: DATA\nS: 503")
             await play(client, ENVELOPE + "C> BDAT 5 LAST\\r\\nRSET\\n\nS: 452 4.3.1\nC: NOOP\nS: 250")
+
+    run("uvloop", main())
+
+
+def test_what_else_a_spool_raises_keeps_the_framing(tmp_path: Path) -> None:
+    def none(spool: Spool) -> Spool:
+        raise RuntimeError("unforeseen")
+
+    async def main() -> None:
+        async with house(tmp_path) as h, await h.greeted() as client:
+            h.desk.on_spool = none
+            await play(client, ENVELOPE + "C: DATA\nS: 451 4.3.0\nC: DATA\nS: 503")
+            await play(client, ENVELOPE + "C> BDAT 6 LAST\\r\\nRSET\\r\\nNOOP\\r\\n\nS: 451 4.3.0\nS: 250")
+
+    run("uvloop", main())
+
+
+def test_the_unforeseen_within_content_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows then where the content ends: what follows must not be read as commands."""
+
+    def broken(self: Content, piece: bytes, final: bool = False) -> None:
+        raise RuntimeError("unforeseen")
+
+    async def main() -> None:
+        async with house(tmp_path) as h:
+            for begin in ("C: DATA\nS: 354\nC: x", "C> BDAT 9 LAST\\r\\nx\\r\\n"):
+                async with await h.greeted() as client:
+                    await play(client, ENVELOPE + begin + "\nC: RSET\nS: 451 4.3.0")
+                    client.writer.write_eof()
+                    assert await client.rest() == b""
+
+    monkeypatch.setattr(Content, "take", broken)
+    run("uvloop", main())
+
+
+@pytest.mark.parametrize("code", [421, 521])
+def test_a_desk_that_says_421_hangs_up(code: int, tmp_path: Path) -> None:
+    async def enough() -> Reply:
+        return Reply(code, "Enough")
+
+    async def main() -> None:
+        async with house(tmp_path) as h:
+            h.desk.on_letter = enough
+            async with await h.greeted() as client:
+                await play(client, ENVELOPE + f"C: DATA\nS: 354\nC: .\nS: {code} Enough\nX")
+            h.desk.on_sender = enough
+            async with await h.greeted() as client:
+                await play(client, f"C: MAIL FROM:<a@mof.example>\nS: {code} Enough\nX")
 
     run("uvloop", main())
 

@@ -395,6 +395,29 @@ def test_sessions_of_one_account_are_capped(keys: Keys, tmp_path: Path) -> None:
     run("uvloop", main())
 
 
+def test_a_relay_signs_in_without_an_account(keys: Keys, tmp_path: Path) -> None:
+    class ByAgency(KeepingDesk):
+        async def sign_in(self, conn: Connection, user: str, password: str) -> Connection | Reply:
+            return replace(conn, agency="MOF")
+
+    async def main() -> None:
+        limits = WireLimits(connections_per_account=1)
+        desk = ByAgency(Archive(tmp_path))
+        listener = SmtpListener(
+            desk, Door.RELAY, limits, keys.server, require_auth=True, hostname="mail.example"
+        )
+        (address,) = await listener.start("127.0.0.1")
+        h = House(desk, listener, address[1])
+        async with await secured(h, keys.client) as one, await secured(h, keys.client) as two:
+            for client in (one, two):
+                await play(client, f"C: AUTH PLAIN {plain('mof', 'x')}\nS: 235")
+                await play(client, "C: AUTH PLAIN AGEAYg==\nS: 503 5.5.1\n" + LETTER)
+        await listener.stop(0.2)
+        assert [t.conn.agency for t in desk.letters] == ["MOF", "MOF"]
+
+    run("uvloop", main())
+
+
 def test_a_sign_in_that_breaks_is_temporary(keys: Keys, tmp_path: Path) -> None:
     class Broken(KeepingDesk):
         async def sign_in(self, conn: Connection, user: str, password: str) -> Any:
