@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 
 from gateway.content import Content
-from gateway.outgoing import Outgoing, Result, Stage, Timeouts
+from gateway.outgoing import Outgoing, OutRecipient, Result, Stage, Timeouts
 from gateway.reply_stream import ReplyStream, StreamEnded
 from tracker.model import TlsInfo
 from tracker.reply import Reply
@@ -31,7 +31,7 @@ KEPT = 500  # characters of one reply in a transcript
 _XTEXT = re.compile(r"[!-*,-<>-~]*(?:\+[0-9A-F]{2}[!-*,-<>-~]*)*")
 _ENVID_MAX, _ORCPT_MAX = 100, 500  # RFC 3461 §4.4, §4.2
 _ORCPT = re.compile(r"[A-Za-z0-9\-]+;[!-~\u00a1-\U0010ffff]+")
-_NOTIFY = re.compile(r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}")
+_NOTIFY = re.compile(r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}", re.IGNORECASE)
 
 
 class Transaction:
@@ -247,18 +247,29 @@ def _unsafe_envelope(mail: Outgoing) -> str | None:
     """What in the envelope must not be written into a command line."""
     for address in (mail.sender, *(to.address for to in mail.recipients)):
         if UNSAFE.search(address.local) or UNSAFE.search(address.domain):
-            return "control character"
-    envid, ret = mail.envid, mail.ret
-    if envid and (len(envid) > _ENVID_MAX or _XTEXT.fullmatch(envid) is None):
-        return "malformed ENVID"
-    if ret and ret not in ("FULL", "HDRS"):
-        return "malformed RET"
-    for to in mail.recipients:
-        if to.notify and _NOTIFY.fullmatch(to.notify) is None:
-            return "malformed NOTIFY"
-        if to.orcpt and (len(to.orcpt) > _ORCPT_MAX or _ORCPT.fullmatch(to.orcpt) is None):
-            return "malformed ORCPT"
+            return "a control character"
     return None
+
+
+def _dsn_of_mail(mail: Outgoing) -> str:
+    """RET and ENVID; what is malformed is left out, because a letter is worth more than its parameters."""
+    out = ""
+    if mail.ret and mail.ret.upper() in ("FULL", "HDRS"):
+        out += f" RET={mail.ret}"
+    if mail.envid and len(mail.envid) <= _ENVID_MAX and _XTEXT.fullmatch(mail.envid):
+        out += f" ENVID={mail.envid}"
+    return out
+
+
+def _dsn_of_rcpt(to: OutRecipient, utf8: bool) -> str:
+    """NOTIFY and ORCPT, likewise; one in UTF-8 only beside SMTPUTF8 (RFC 6533 §3)."""
+    out = ""
+    if to.notify and _NOTIFY.fullmatch(to.notify):
+        out += f" NOTIFY={to.notify}"
+    orcpt = to.orcpt
+    if orcpt and len(orcpt) <= _ORCPT_MAX and (utf8 or orcpt.isascii()) and _ORCPT.fullmatch(orcpt):
+        out += f" ORCPT={orcpt}"
+    return out
 
 
 def _commands(mail: Outgoing, content: Content, extensions: Mapping[str, str]) -> list[bytes]:
@@ -274,17 +285,13 @@ def _commands(mail: Outgoing, content: Content, extensions: Mapping[str, str]) -
     if mail.requiretls:
         line += " REQUIRETLS"
     dsn = "DSN" in extensions
-    if dsn and mail.ret:
-        line += f" RET={mail.ret}"
-    if dsn and mail.envid:
-        line += f" ENVID={mail.envid}"
+    if dsn:
+        line += _dsn_of_mail(mail)
     lines = [line]
     for to in mail.recipients:
         line = f"RCPT TO:<{to.address}>"
-        if dsn and to.notify:
-            line += f" NOTIFY={to.notify}"
-        if dsn and to.orcpt and (utf8 or to.orcpt.isascii()):
-            line += f" ORCPT={to.orcpt}"
+        if dsn:
+            line += _dsn_of_rcpt(to, utf8)
         lines.append(line)
     lines.append("DATA")
     return [line.encode() for line in lines]
