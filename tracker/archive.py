@@ -118,7 +118,7 @@ class Archive:
 
     def open(self, key: str) -> Octets:
         """The object under ``key``; raises :class:`ArchiveMissing` or :class:`ArchiveError`."""
-        path = self.root / _checked(key)
+        path = self.root / checked_key(key)
         try:
             size = path.stat().st_size
             if size <= self._memory_limit:
@@ -133,7 +133,7 @@ class Archive:
 
     def delete(self, key: str) -> None:
         """Remove an object for good (disposal), durably; raises :class:`ArchiveMissing`."""
-        path = self.root / _checked(key)
+        path = self.root / checked_key(key)
         try:
             path.unlink()
             _sync_folder(path.parent)
@@ -175,7 +175,7 @@ class Archive:
         self.close()
 
     def _place_of(self, key: str) -> tuple[int, str]:
-        folder, _, name = _checked(key).rpartition("/")
+        folder, _, name = checked_key(key).rpartition("/")
         fd = self._folders.get(folder)
         return (fd if fd is not None else self._folder(folder)), name
 
@@ -249,7 +249,8 @@ class Archive:
         self._sync_s += (time.monotonic() - begun - self._sync_s) / 8
 
 
-def _checked(key: str) -> str:
+def checked_key(key: str) -> str:
+    """``key`` itself when it has the form of one; raises ValueError."""
     if _KEY.fullmatch(key) is None:
         raise ValueError(f"not an archive key: {key!r}")
     return key
