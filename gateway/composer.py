@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from gateway.reverse_path import ReversePath
 from gateway.sign import NoFromError, SigningKey, SigningKeyError, body_hash, signatures
 from gateway.tag import Edit, Received, Tags, edit_for
 from policies.directory import Directory, NextHop
+from tracker import header_writer
 from tracker.archive import Archive, Octets
 from tracker.claims import Claim, Parcel
 from tracker.header import Headers, scan
@@ -43,12 +45,14 @@ class _Opened:
         self.view = octets.view()
         self.headers: Headers = scan(self.view)
         self._body_hash: bytes | None = None
+        self._hashing = threading.Lock()  # the copies of a circular are composed side by side
 
     @property
     def body_hash(self) -> bytes:
-        if self._body_hash is None:
-            self._body_hash = body_hash(self.view, self.headers.body_start)
-        return self._body_hash
+        with self._hashing:
+            if self._body_hash is None:
+                self._body_hash = body_hash(self.view, self.headers.body_start)
+            return self._body_hash
 
     def __del__(self) -> None:
         if self._ours:
@@ -195,6 +199,9 @@ class Composer:
             classification=parcel.classification or None,
             urgency=parcel.urgency or None,
             instance=self._instance.value(parcel.letter_id),
+            # RFC 6409 §8.2, §8.3: what is missing is added here; a later server would break the signature.
+            date=None if "date" in opened.headers else header_writer.date(parcel.at_us, self._identity.zone),
+            message_id=None if "message-id" in opened.headers else parcel.message_id,
         )
         edit = edit_for(opened.view, opened.headers, tags)
         return self._signed(edit, opened, self._keys_of(parcel)) if batch[0].sign else edit

@@ -297,8 +297,12 @@ class Intake:
         drafts = tuple(self._draft(v, reading, agency, at) for v in verdicts)
         if owner is not None and relay is not None and not all(relay.may_take(d.hop) for d in drafts):
             owner = None  # a next hop that rests or is full: the record keeps its letters until it can
+        submission_id = self._record.ids.next()
+        message_id = facts.message_id
+        if message_id is None and kind is LetterKind.LETTER:
+            message_id = f"<{id_text(submission_id)}@{self._settings.domain}>"  # RFC 6409 §8.3
         return Acceptance(
-            submission_id=self._record.ids.next(),
+            submission_id=submission_id,
             kind=kind,
             peer=conn,
             envelope=envelope,
@@ -309,7 +313,7 @@ class Intake:
             agency=facts.submitter,
             author=facts.author if letters else "",
             author_name=facts.author_name if letters else "",
-            message_id=facts.message_id,
+            message_id=message_id,
             references=facts.references,
             subject_number=facts.subject_number,
             subject=facts.subject if letters else "",

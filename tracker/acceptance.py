@@ -581,6 +581,7 @@ def _parcel(
         number=number,
         agency=a.agency,
         author=a.author,
+        message_id=a.message_id,
         classification=a.classification,
         urgency=a.urgency,
         letter_due_us=a.due_us,

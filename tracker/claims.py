@@ -32,6 +32,7 @@ class Parcel:
     number: str | None
     agency: str | None
     author: str
+    message_id: str | None
     classification: str
     urgency: str
     letter_due_us: int | None
@@ -211,6 +212,7 @@ def _load(conn: Connection, ids: Sequence[int], source: IdSource, doubtful: froz
             l.number,
             l.agency.label("letter_agency"),
             l.author,
+            l.message_id,
             l.classification,
             l.urgency,
             l.due_us.label("letter_due_us"),
@@ -276,6 +278,7 @@ def _parcel(row: Any) -> Parcel:
         number=row.number,
         agency=row.letter_agency,
         author=row.author,
+        message_id=row.message_id,
         classification=row.classification,
         urgency=row.urgency,
         letter_due_us=row.letter_due_us,
