@@ -250,6 +250,7 @@ def postfix(
     bind: str = "",
     installed: bool | None = None,
     settings: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Postfix]:
     """Start Postfix (0.1 s) and stop it at the end.
 
@@ -257,7 +258,8 @@ def postfix(
     ``mailboxes`` names who exists (without it, that is Dovecot's affair). ``relayhost`` takes what
     is not its own, ``routes`` is a transport map, ``milter`` a socket, ``bind`` the loopback address it
     sends from. ``settings`` are further lines of main.cf and go last. ``installed`` is the host's own
-    Postfix or the unpacked one; without it the host's is taken if it has one.
+    Postfix or the unpacked one; without it the host's is taken if it has one. ``env`` is more
+    environment for ``master``.
     """
     if os.geteuid() != 0:
         raise ServerFailed(
@@ -299,6 +301,8 @@ def postfix(
             more |= {"smtpd_milters": f"unix:{milter}" if isinstance(milter, Path) else milter}
             more |= {"milter_default_action": "tempfail"}
         more |= {**made.settings, **(settings or {})}
+        # Postfix complains in its log about a setting that is given twice.
+        main = "".join(line + "\n" for line in main.splitlines() if line.partition(" ")[0] not in more)
         _write(at, "main.cf", main + "".join(f"{key} = {value}\n" for key, value in more.items()))
         master = _MASTER.format(port=port, submission=submission, sasl="yes" if deliver_to else "no")
         _write(at, "master.cf", master)
@@ -311,7 +315,9 @@ def postfix(
         ).stdout.strip()
         # `postfix start` spends two seconds on checks of an installation; master itself needs none of them.
         command: list[str | Path] = [f"{daemons}/master", "-s", "-c", at / "etc"]
-        with Child(command, log=at / "master.out", env=made.env(at / "etc"), grace=3) as child:
+        with Child(
+            command, log=at / "master.out", env={**made.env(at / "etc"), **(env or {})}, grace=3
+        ) as child:
             server = Postfix(
                 installation=made,
                 place=at,

@@ -147,12 +147,12 @@ class Wasl:
 
 
 @contextmanager
-def serving(house: House, log: Path | None = None) -> Iterator[Wasl]:
-    """Run ``wasl serve`` on a house until the end of the block."""
+def serving(house: House, log: Path | None = None, *, env: Mapping[str, str] | None = None) -> Iterator[Wasl]:
+    """Run ``wasl serve`` on a house until the end of the block; ``env`` is more environment for it."""
     listening = house.data / "listening"
     listening.unlink(missing_ok=True)
     command: list[str | Path] = [Path(sys.executable).with_name("wasl"), "serve", "--config", house.settings]
-    with Child(command, log=log or house.root / "serve.log", grace=30) as child:
+    with Child(command, log=log or house.root / "serve.log", env=env, grace=30) as child:
         child.ready(listening.exists, "wasl serve", timeout=40)
         ports: dict[str, int] = {}
         for line in listening.read_text().splitlines():
