@@ -1,0 +1,274 @@
+"""The dashboard in Chromium: what a person does in it, and that nothing hostile runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy import select
+
+from tests.wire.dashboard_house import PASSWORD, House, serve
+from tests.wire.seed_letters import Seeder, Step
+from tracker import schema
+from tracker.model import id_text
+from tracker.states import Event, Grade, Outcome, Standing, State
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-component-update",
+]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    built = House.build(tmp_path_factory.mktemp("house"))
+    yield built
+    built.close()
+
+
+@pytest.fixture(scope="module")
+def url(house: House) -> Iterator[str]:
+    with serve(house) as base:
+        yield base
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Seen:
+    """What a page did that it should not have."""
+
+    complaints: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def window(
+    browser: Browser, url: str, width: int = 1280, scheme: str = "light"
+) -> Iterator[tuple[Page, Seen]]:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if scheme == "dark" else "light",
+        base_url=url,
+    )
+    page, seen = context.new_page(), Seen()
+    page.on("dialog", lambda dialog: (seen.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.on("pageerror", lambda error: seen.complaints.append(f"error {error}"))
+
+    def console(message: object) -> None:
+        text = getattr(message, "text", "")
+        if "Content Security Policy" in text or "Refused to" in text:
+            seen.complaints.append(text)
+
+    page.on("console", console)
+    page.on(
+        "request", lambda request: None if request.url.startswith(url) else seen.foreign.append(request.url)
+    )
+    try:
+        yield page, seen
+    finally:
+        context.close()
+
+
+def sign_in(page: Page, who: str) -> None:
+    page.goto("/")
+    page.fill("[name=name]", who)
+    page.fill("[name=password]", PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/letters")
+
+
+def test_a_person_finds_a_letter_and_sees_it_change(chromium: Browser, url: str, house: House) -> None:
+    with window(chromium, url) as (page, seen):
+        sign_in(page, "mof.follow")
+        assert page.locator("html").get_attribute("dir") == "rtl"
+        page.keyboard.press("/")
+        page.keyboard.type("موازنة الصحية to:MOH")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/letters?q=*")
+        assert page.locator("#letters > li").count() == 1
+        page.locator("#letters a").first.click()
+        page.wait_for_url("**/letters/*")
+        assert page.locator(".ladder").count() == 4
+        assert page.locator("#integrity .ok").is_visible()
+
+        page.goto(f"/letters/{id_text(house.ids['queued'])}")
+        page.locator("[data-live-state].on").wait_for()
+        ladder = page.locator(".ladder li")
+        assert ladder.nth(1).get_attribute("class") == "none"
+        first = page.locator(".timeline details").first
+        first.locator("summary").click()
+        with house.store.writer.begin() as conn:
+            seeder = Seeder(conn, house.archive)
+            delivery = conn.scalar(
+                select(schema.delivery.c.id).where(schema.delivery.c.letter_id == house.ids["queued"])
+            )
+            assert delivery is not None
+            seeder.advance(
+                house.ids["queued"],
+                delivery,
+                Standing(State.QUEUED, Grade.ACCEPTED, Outcome.OPEN),
+                Step(Event.RELAYED, 0, "smtp", "mail.mof.gov.example", {"reply": "250 2.0.0 queued as 77AA"}),
+            )
+        house.board.tell(house.ids["queued"])
+        page.get_by_text("250 2.0.0 queued as 77AA").first.wait_for(timeout=10_000)
+        assert ladder.nth(1).get_attribute("class") == "done"
+        assert page.locator(".timeline details[open]").count() == 1, "what was open stays open"
+        assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
+    assert seen.complaints == []
+    assert seen.foreign == []
+
+
+def test_the_list_grows_by_itself(chromium: Browser, url: str, house: House) -> None:
+    with window(chromium, url) as (page, seen):
+        sign_in(page, "moe.view")
+        page.locator("[data-live-state].on").wait_for()
+        with house.store.writer.begin() as conn:
+            seeder = Seeder(conn, house.archive, _seq={"MOE": 900})
+            from tests.wire.seed_letters import To
+
+            fresh = seeder.letter("MOE", "كتاب ورد للتو", [To("CSB", "queued")], ago_us=1_000_000)
+        house.board.tell(fresh)
+        page.locator(f"#l-{id_text(fresh)}").wait_for(timeout=10_000)
+        assert page.locator("#letters > li").first.inner_text().find("كتاب ورد للتو") >= 0
+    assert seen.complaints == []
+
+
+def test_the_other_language(chromium: Browser, url: str) -> None:
+    with window(chromium, url) as (page, seen):
+        page.goto("/sign-in")
+        page.get_by_role("button", name="English").click()
+        page.get_by_role("heading", name="Sign in to Wasl").wait_for()
+        assert page.locator("html").get_attribute("dir") == "ltr"
+        page.get_by_role("button", name="العربية").click()
+        page.get_by_role("heading", name="الدخول إلى وصل").wait_for()
+    assert seen.complaints == []
+
+
+def test_another_agencys_letter_is_not_there(chromium: Browser, url: str, house: House) -> None:
+    with window(chromium, url) as (page, _):
+        sign_in(page, "moe.view")
+        answer = page.goto(f"/letters/{id_text(house.ids['main'])}")
+        assert answer is not None
+        assert answer.status == 404
+        assert page.locator("h1").inner_text() == "لا شيء هنا لك"
+        assert "موازنة" not in page.content()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_hostile_words_stay_words(chromium: Browser, url: str, house: House, scheme: str) -> None:
+    with window(chromium, url, scheme=scheme) as (page, seen):
+        sign_in(page, "mof.follow")
+        for path in (
+            "/letters",
+            f"/letters/{id_text(house.ids['hostile'])}",
+            f"/letters/{id_text(house.ids['hostile'])}/header",
+            "/letters?q=%3Cimg+src%3Dx+onerror%3Dalert(1)%3E+is:%3Cscript%3E",
+            "/letters/%3Cscript%3Ealert(1)%3C/script%3E",
+        ):
+            page.goto(path)
+            page.wait_for_timeout(150)
+            assert page.locator("img, svg[onload], main script").count() == 0
+        page.goto(f"/letters/{id_text(house.ids['hostile'])}")
+        assert page.locator(".ext").first.inner_text() == "exe"
+        assert page.locator("h1 .control").count() == 2
+    assert seen.complaints == []
+    assert seen.foreign == []
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_nothing_is_wider_than_the_screen(chromium: Browser, url: str, house: House, width: int) -> None:
+    with window(chromium, url, width) as (page, _):
+        page.goto("/sign-in")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        sign_in(page, "mof.follow")
+        for name in ("main", "circular", "hostile", "late"):
+            for path in ("/letters", f"/letters/{id_text(house.ids[name])}"):
+                page.goto(path)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+CONTRAST = """() => {
+  const channel = (v) => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 };
+  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return { rgb: n.slice(0, 3), a: n[3] ?? 1 } };
+  const light = ([r, g, b]) => .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);
+  const behind = (node) => { for (; node; node = node.parentElement) { const c = parse(getComputedStyle(node).backgroundColor); if (c.a === 1) return c.rgb } return [255, 255, 255] };
+  const poor = [];
+  for (const node of document.querySelectorAll('body *')) {
+    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    const box = node.getBoundingClientRect();
+    if (!own || node.closest('.unseen, .skip, .closed, option, noscript') || box.width < 2) continue;
+    const style = getComputedStyle(node);
+    const [one, two] = [light(parse(style.color).rgb), light(behind(node))].sort((a, b) => b - a);
+    const ratio = (one + .05) / (two + .05);
+    const large = parseFloat(style.fontSize) >= 24;
+    if (ratio < (large ? 3 : 4.5)) poor.push(`${ratio.toFixed(2)} ${node.tagName} ${node.className} ${node.textContent.trim().slice(0, 30)}`);
+  }
+  return poor;
+}"""  # noqa: E501
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(chromium: Browser, url: str, house: House, scheme: str) -> None:
+    """WCAG 2.2 §1.4.3 (AA): 4.5 to 1, large text 3 to 1."""
+    with window(chromium, url, scheme=scheme) as (page, _):
+        page.goto("/sign-in")
+        assert page.evaluate(CONTRAST) == []
+        sign_in(page, "mof.follow")
+        for path in (
+            "/letters?is=late",
+            f"/letters/{id_text(house.ids['main'])}",
+            "/worklist",
+            "/letters?q=is:x+zz",
+        ):
+            page.goto(path)
+            page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
+            assert page.evaluate(CONTRAST) == [], path
+
+
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(
+    chromium: Browser, url: str, house: House
+) -> None:
+    with window(chromium, url) as (page, _):
+        sign_in(page, "mof.follow")
+        page.goto(f"/letters/{id_text(house.ids['main'])}")
+        reached = set()
+        for _step in range(60):
+            page.keyboard.press("Tab")
+            told = page.evaluate(
+                "(() => { const e = document.activeElement; const s = getComputedStyle(e);"
+                " return [e.className || e.name || e.tagName, s.outlineStyle, e.getBoundingClientRect().width] })()"
+            )
+            if told[0] != "BODY":
+                assert told[1] != "none", told
+                reached.add(told[0])
+        assert {"skip", "brand", "q", "SUMMARY"} <= reached
+
+
+def test_on_paper_the_evidence_is_there_and_the_controls_are_not(
+    chromium: Browser, url: str, house: House
+) -> None:
+    with window(chromium, url) as (page, _):
+        sign_in(page, "mof.follow")
+        page.goto(f"/letters/{id_text(house.ids['main'])}")
+        page.emulate_media(media="print")
+        assert page.locator(".timeline").is_visible()
+        assert page.locator(".ladder").first.is_visible()
+        for control in (".search", ".language", ".buttons", "nav"):
+            assert not page.locator(control).first.is_visible(), control
