@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import select
 
 from tests.wire.dashboard_house import PASSWORD, House, serve
-from tests.wire.seed_letters import Seeder, Step
+from tests.wire.seed_letters import Seeder, Step, To
 from tracker import schema
 from tracker.model import id_text
 from tracker.states import Event, Grade, Outcome, Standing, State
@@ -141,8 +141,6 @@ def test_the_list_grows_by_itself(chromium: Browser, url: str, house: House) -> 
         page.locator("[data-live-state].on").wait_for()
         with house.store.writer.begin() as conn:
             seeder = Seeder(conn, house.archive, _seq={"MOE": 900})
-            from tests.wire.seed_letters import To
-
             fresh = seeder.letter("MOE", "كتاب ورد للتو", [To("CSB", "queued")], ago_us=1_000_000)
         house.board.tell(fresh)
         page.locator(f"#l-{id_text(fresh)}").wait_for(timeout=10_000)
@@ -253,7 +251,7 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(
             page.keyboard.press("Tab")
             told = page.evaluate(
                 "(() => { const e = document.activeElement; const s = getComputedStyle(e);"
-                " return [e.className || e.name || e.tagName, s.outlineStyle, e.getBoundingClientRect().width] })()"
+                " return [e.className || e.name || e.tagName, s.outlineStyle] })()"
             )
             if told[0] != "BODY":
                 assert told[1] != "none", told
