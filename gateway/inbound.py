@@ -132,6 +132,8 @@ class Inbound:
         if not sent:
             return [], [matching.Stray(reason="its letter is no longer in the record", detail={})]
         if reading.kind is Kind.MDN and reading.disposition is not None:
+            if reading.disposition.refusal and reading.reports:  # "deleted" that is a refusal in truth
+                return matching.from_reports(sent, reading.reports, origin, bounce=True)
             return matching.from_disposition(sent, reading.disposition, origin)
         if reading.kind in (Kind.DSN, Kind.BOUNCE):
             if not reading.reports:
