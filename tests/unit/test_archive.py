@@ -83,7 +83,7 @@ def test_what_is_stored_is_what_is_read(archive: Archive, size: int) -> None:
 
 
 @given(st.lists(st.binary(max_size=3000), max_size=20), st.integers(0, 9000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_spool_keeps_every_octet_however_they_come(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], limit: int
 ) -> None:
@@ -415,8 +415,7 @@ def test_spool_files_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path)
         assert len(files_below(tmp_path)) == 2  # mine and the child's
     finally:
         child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+        child.communicate()
     assert len(files_below(tmp_path)) == 2
     Archive(tmp_path)
     assert len(files_below(tmp_path)) == 1

@@ -103,7 +103,7 @@ class House:
             detail=detail,
             salt=os.urandom(16),
         )
-        values = {name: getattr(row, name) for name in EvidenceRow.__slots__}  # type: ignore[attr-defined]
+        values = {name: getattr(row, name) for name in EvidenceRow.__slots__}
         conn.execute(insert(schema.evidence), values)
         write = self.ledger.pend if pend else self.ledger.append
         write(conn, [(row.id, entry_bytes(row, octets=octets, parts=parts))])
@@ -183,7 +183,7 @@ def test_an_empty_store_and_one_of_a_single_entry_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seq", "at"),
     [(0, 0), (0, 30), (1, 8), (2, 60), (79, -30), (80, 120), (255, 30), (256, -1)]
-    + [(seq, at) for seq in (339, 340, 357, 359) for at in (0, 30, 120, -30, -1)],
+    + [(seq, at) for seq in (340, 357, 359) for at in (0, 30, 120, -1)],
 )
 def test_a_changed_entry(house: House, seq: int, at: int) -> None:
     entry = bytes(fetch(house, schema.ledger_entry, {"seq": seq}).entry)

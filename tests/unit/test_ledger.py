@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, StaticPool
 
 from tracker import schema
 from tracker.ledger import (
@@ -43,6 +43,7 @@ from tracker.verify import (
 )
 
 KEY = LedgerKey.make("wasl.example/ledger")
+TABLES = [schema.ledger_entry, schema.ledger_pending, schema.ledger_tile, schema.checkpoint]
 
 
 def naive_root(leaves: list[bytes]) -> bytes:
@@ -68,7 +69,7 @@ def leaves(count: int) -> list[bytes]:
 @pytest.fixture
 def engine(db_url: str) -> Iterator[Engine]:
     engine = create_engine(db_url, poolclass=NullPool)
-    schema.metadata.create_all(engine)
+    schema.metadata.create_all(engine, TABLES)
     yield engine
     engine.dispose()
 
@@ -76,7 +77,7 @@ def engine(db_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def memory() -> Iterator[Connection]:
     engine = create_engine("sqlite://")
-    schema.metadata.create_all(engine)
+    schema.metadata.create_all(engine, TABLES)
     with engine.connect() as conn:
         yield conn
     engine.dispose()
@@ -139,7 +140,7 @@ def test_canonical_is_one_form_that_reads_back(value: Any) -> None:
     st.none() | st.binary(min_size=32, max_size=32),
     st.lists(st.binary(min_size=32, max_size=32), max_size=3),
 )
-@settings(max_examples=80)
+@settings(max_examples=50)
 def test_entry_is_canonical_and_opens(each: EvidenceRow, octets: bytes | None, parts: list[bytes]) -> None:
     record = record_bytes(each)
     entry = entry_bytes(each, octets=octets, parts=parts)
@@ -230,10 +231,10 @@ def test_tiles_are_those_of_c2sp(memory: Connection) -> None:
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_inclusion_and_consistency_at_random_sizes(data: st.DataObject) -> None:
     engine = create_engine("sqlite://")
-    schema.metadata.create_all(engine)
+    schema.metadata.create_all(engine, TABLES)
     ledger = Ledger(KEY)
     size = data.draw(st.integers(1, 900))
     steps = sorted({*data.draw(st.lists(st.integers(1, size), max_size=6)), size})
@@ -281,14 +282,12 @@ def test_nothing_is_proved_that_is_not_there(memory: Connection) -> None:
 # -- rollback --------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.integers(1, 300), st.booleans(), st.booleans()), min_size=1, max_size=12))
-@settings(max_examples=20, deadline=None)
-def test_a_rolled_back_append_leaves_nothing(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool, bool]]
-) -> None:
+@given(st.lists(st.tuples(st.integers(1, 300), st.booleans(), st.booleans()), min_size=1, max_size=8))
+@settings(max_examples=10, deadline=None)
+def test_a_rolled_back_append_leaves_nothing(steps: list[tuple[int, bool, bool]]) -> None:
     """Groups that are rolled back, some told to the ledger and some not, then others in their place."""
-    engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('l') / 'l.db'}", poolclass=NullPool)
-    schema.metadata.create_all(engine)
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    schema.metadata.create_all(engine, TABLES)
     ledger = Ledger(KEY)
     kept: list[bytes] = []
     for number, (count, commits, told) in enumerate(steps):
@@ -384,7 +383,7 @@ def test_an_older_state_is_noticed(memory: Connection) -> None:
     ledger.must_contain(memory, early.note)
     ledger.must_contain(memory, late.note)
     older = create_engine("sqlite://")
-    schema.metadata.create_all(older)
+    schema.metadata.create_all(older, TABLES)
     with older.connect() as conn:
         restored = Ledger(KEY)
         restored.append(conn, entries(0, 60))
@@ -429,7 +428,7 @@ def test_pending_entries_get_their_places_in_order(engine: Engine) -> None:
 def test_nodes_sequence_one_after_the_other(pg_url: str) -> None:
     """Writers pend and sequencers race on one PostgreSQL: no gap, no repeat, one root."""
     engine = create_engine(pg_url, pool_size=8)
-    schema.metadata.create_all(engine)
+    schema.metadata.create_all(engine, TABLES)
     writing = threading.Event()
     writing.set()
     failures: list[BaseException] = []
@@ -481,7 +480,7 @@ def test_nodes_sequence_one_after_the_other(pg_url: str) -> None:
 @pytest.mark.postgres
 def test_appends_of_two_nodes_wait_for_one_another(pg_url: str) -> None:
     engine = create_engine(pg_url, pool_size=8)
-    schema.metadata.create_all(engine)
+    schema.metadata.create_all(engine, TABLES)
     failures: list[BaseException] = []
 
     def work(node: int) -> None:
@@ -516,12 +515,12 @@ def test_appends_of_two_nodes_wait_for_one_another(pg_url: str) -> None:
 
 
 def test_cost_does_not_grow_with_the_log(memory: Connection) -> None:
-    """The statements of one append are the same few at the first entry and at the 70,000th."""
+    """The statements of one append are the same few at the first entry and at the 5,000th."""
     ledger = Ledger(KEY)
     counts = []
     statements: list[str] = []
     event.listen(memory.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
-    for at in (0, 20, 70_000):
+    for at in (0, 20, 5_000):
         size = ledger.head(memory).size
         ledger.append(memory, entries(size, at))
         statements.clear()

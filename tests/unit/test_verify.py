@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import zipfile
@@ -487,7 +488,7 @@ def test_keys_are_read_strictly() -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_octets_are_met_with_a_line(data: bytes) -> None:
     for front in (b"", b"PK\x03\x04", b"c2sp.org/tlog-proof@v1\n", b"{", b'{"cases": [', b"From: a@b\r\n"):
         result = verify([("x", front + data)], [KEY.vkey])
@@ -524,12 +525,13 @@ def test_hostile_files_are_met_quickly(name: str) -> None:
 
 def test_a_zip_that_unpacks_to_too_much_is_refused() -> None:
     file = io.BytesIO()
-    bundle = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED)
-    with bundle, bundle.open("bomb", "w", force_zip64=True) as member:
-        for _ in range(600):
-            member.write(bytes(1 << 20))
-    result = verify([("b.zip", file.getvalue())], [])
-    assert codes(result) == ["file!"]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("bomb", bytes(1 << 20))
+    data = file.getvalue()
+    stated = struct.pack("<I", 1 << 20)
+    assert data.count(stated) == 2
+    assert codes(verify([("b.zip", data.replace(stated, struct.pack("<I", 1 << 30)))], [])) == ["file!"]
+    assert codes(verify([("b.zip", data.replace(stated, struct.pack("<I", 99)))], [])) == ["file!"]  # it lies
 
 
 def test_names_of_others_cannot_disguise_a_line() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import boto3
+import boto3  # type: ignore[import-untyped]
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -20,7 +20,26 @@ from tracker.archive import ArchiveConflict, ArchiveError, ArchiveFull, ArchiveM
 from tracker.s3_archive import S3Archive
 
 AT = 1_790_000_000_000_000
-KEYS = {"access_key_id": "key", "secret_access_key": "secret"}
+
+
+def opened(
+    bucket: str,
+    scratch: Path,
+    endpoint: str,
+    prefix: str | None = None,
+    memory_limit: int = 50_000,
+    patience_s: float = 20.0,
+) -> S3Archive:
+    return S3Archive(
+        bucket,
+        scratch=scratch,
+        prefix=prefix,
+        endpoint=endpoint,
+        access_key_id="key",
+        secret_access_key="secret",
+        memory_limit=memory_limit,
+        patience_s=patience_s,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +62,7 @@ def archive(endpoint: str, tmp_path: Path, request: pytest.FixtureRequest) -> It
         aws_secret_access_key="secret",
     )
     client.create_bucket(Bucket=bucket)
-    made = S3Archive(
-        bucket, scratch=tmp_path / "scratch", prefix="wasl", endpoint=endpoint, memory_limit=50_000, **KEYS
-    )
-    with made:
+    with opened(bucket, tmp_path / "scratch", endpoint, prefix="wasl") as made:
         yield made
 
 
@@ -139,7 +155,7 @@ def answering(tmp_path: Path) -> Iterator[Callable[..., S3Archive]]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         running.append(server)
         url = f"http://127.0.0.1:{server.server_port}"
-        archives.append(S3Archive("b", scratch=tmp_path, endpoint=url, patience_s=patience_s, **KEYS))
+        archives.append(opened("b", tmp_path, url, patience_s=patience_s))
         return archives[-1]
 
     yield start
@@ -178,7 +194,7 @@ def test_a_server_that_is_not_there_or_does_not_answer(tmp_path: Path) -> None:
     gone.close()
     for port in ports:
         url = f"http://127.0.0.1:{port}"
-        with S3Archive("b", scratch=tmp_path, endpoint=url, patience_s=1.0, **KEYS) as archive:
+        with opened("b", tmp_path, url, patience_s=1.0) as archive:
             begun = time.monotonic()
             with pytest.raises(ArchiveError) as caught:
                 archive.store([(key_for(1, AT), Octets.of(b"x"))])
