@@ -125,6 +125,31 @@ def test_a_sender_of_a_server_that_may_vouch_is_not_refused_before_the_header() 
     assert POLICY.recipient(moh).rule == "unknown-recipient-domain"
 
 
+def test_a_rule_that_may_let_it_pass_once_the_header_is_here_keeps_rcpt_from_refusing(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        """
+rules:
+  - id: reports-pass
+    priority: 100
+    description: {ar: التقارير, en: Reports}
+    match: {automatic: report}
+    action: pass
+  - id: nothing-to-health
+    priority: 101
+    description: {ar: لا شيء, en: Nothing}
+    match: {recipient_agency: MOH}
+    action: reject
+    reply: {code: 550, status: 5.7.1, en: "No", ar: "لا"}
+""",
+        "utf-8",
+    )
+    policy = load_policy(tmp_path)
+    to = [Recipient(address=Address.parse("b@moh.example"))]
+    assert not policy.recipient(of_envelope(MOF, Address.parse("a@mof.example"), to, AROUND)).refused
+    assert one(read(f"{OWN}\nContent-Type: multipart/report", MOF), policy).rule == "reports-pass"
+    assert one(read(OWN, MOF), policy).rule == "nothing-to-health"
+
+
 def test_too_many_recipients_is_told_at_rcpt() -> None:
     policy = load_policy(limits=Limits(recipients=3))
     to = [Recipient(address=Address.parse("b@moh.example"))]

@@ -136,6 +136,7 @@ def test_the_number_in_a_subject(subject: str, number: str | None) -> None:
         ("Subject: x", AuthorKind.MISSING),
         ("From: a@mof.example\nFrom: a@moh.example", AuthorKind.AMBIGUOUS),
         ("From: a@mof.example, b@mof.example", AuthorKind.OWN),
+        ("From: a@mof.example\nFrom: b@mof.example", AuthorKind.AMBIGUOUS),
         ("From: a@mof.example, b@moh.example", AuthorKind.AMBIGUOUS),
         ("From: <", AuthorKind.AMBIGUOUS),
         ("From:", AuthorKind.AMBIGUOUS),
