@@ -12,6 +12,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -22,13 +23,14 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 enum call { FSYNC = 1, FDATASYNC = 2, WRITE = 4, PWRITE = 8, CREATE = 16, RENAME = 32, LINK = 64, SEND = 128,
-            MKDIR = 256, TRUNCATE = 512, UNLINK = 1024 };
+            MKDIR = 256, TRUNCATE = 512, UNLINK = 1024, CONNECT = 2048 };
 enum act { FAIL = 1, DELAY = 2, KILL_BEFORE = 3, KILL_AFTER = 4 };
 
 #define RULES 16
@@ -41,7 +43,7 @@ struct rule {
     int32_t skip;    /* matching calls still to let pass */
     int32_t times;   /* how often to act; below 0: always */
     uint32_t hits;   /* how often it acted */
-    char match[MATCH]; /* in the path, or for SEND in the first octets; empty: any */
+    char match[MATCH]; /* in the path, for SEND in the first octets; a last $: at the end; empty: any */
 };
 
 struct control {
@@ -49,6 +51,7 @@ struct control {
     uint32_t logged; /* which calls go to the log */
     uint32_t watched; /* all calls that some rule names */
     char log[256];
+    int64_t clock_step; /* nanoseconds that the clock of the day is off */
     struct rule rules[RULES];
 };
 
@@ -135,6 +138,15 @@ static void record(struct seen *seen, long result, int error)
     syscall(SYS_write, log_fd, line, n);
 }
 
+static int fits(const char *subject, const char *match)
+{
+    size_t length = strlen(match), size = strlen(subject);
+    if (!length || match[length - 1] != '$')
+        return strstr(subject, match) != NULL;
+    length--;
+    return size >= length && !memcmp(subject + size - length, match, length);
+}
+
 /* Before a call: 0 to let it happen, else an errno to fail with. */
 static int before(struct seen *seen)
 {
@@ -145,7 +157,7 @@ static int before(struct seen *seen)
         struct rule *rule = &control->rules[i];
         if (!(__atomic_load_n(&rule->calls, __ATOMIC_ACQUIRE) & seen->call))
             continue;
-        if (rule->match[0] && !strstr(seen->subject, rule->match))
+        if (!fits(seen->subject, rule->match))
             continue;
         if (__atomic_load_n(&rule->skip, __ATOMIC_SEQ_CST) > 0
             && __atomic_sub_fetch(&rule->skip, 1, __ATOMIC_SEQ_CST) >= 0)
@@ -392,4 +404,54 @@ int unlink(const char *path)
 {
     REAL(unlink);
     GUARDED(UNLINK, absolute(AT_FDCWD, path, seen.subject, sizeof seen.subject), real(path));
+}
+
+static void peer(struct seen *seen, const struct sockaddr *to, socklen_t length)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+    if (getnameinfo(to, length, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        snprintf(seen->subject, sizeof seen->subject, "%.255s:%.31s", host, port);
+}
+
+int connect(int fd, const struct sockaddr *to, socklen_t length)
+{
+    REAL(connect);
+    GUARDED(CONNECT, peer(&seen, to, length), real(fd, to, length));
+}
+
+/* The clock of the day; those that only count on (CLOCK_MONOTONIC) are what they are. */
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    REAL(clock_gettime);
+    int result = real(clock, now);
+    if (result || !control || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE))
+        return result;
+    int64_t step = __atomic_load_n(&control->clock_step, __ATOMIC_RELAXED);
+    now->tv_sec += step / 1000000000;
+    now->tv_nsec += step % 1000000000;
+    if (now->tv_nsec < 0 || now->tv_nsec >= 1000000000) {
+        int more = now->tv_nsec < 0 ? -1 : 1;
+        now->tv_sec += more;
+        now->tv_nsec -= more * 1000000000L;
+    }
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    (void)zone;
+    struct timespec exact;
+    int result = clock_gettime(CLOCK_REALTIME, &exact);
+    now->tv_sec = exact.tv_sec;
+    now->tv_usec = exact.tv_nsec / 1000;
+    return result;
+}
+
+time_t time(time_t *into)
+{
+    struct timespec exact;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    if (into)
+        *into = exact.tv_sec;
+    return exact.tv_sec;
 }

@@ -26,7 +26,8 @@ from tests.servers.place import ServerFailed, program
 
 _SOURCE = Path(__file__).with_name("faultfs.c")
 _RULES, _MATCH = 16, 232
-_HEAD = struct.Struct("=QII256s")
+_HEAD = struct.Struct("=QII256sq")
+_CLOCK = 16 + 256
 _RULE = struct.Struct(f"=IIiiiI{_MATCH}s")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
@@ -45,6 +46,7 @@ class Call(IntFlag):
     MKDIR = 256
     TRUNCATE = 512
     UNLINK = 1024
+    CONNECT = 2048
     SYNC = FSYNC | FDATASYNC
     STORE = SYNC | WRITE | PWRITE | CREATE | RENAME | LINK | MKDIR | TRUNCATE
 
@@ -66,7 +68,7 @@ class Done:
     call: Call
     result: int
     error: int  # errno, 0 when it went well
-    subject: str  # the path; of SEND the first 200 octets, as Latin-1
+    subject: str  # the path; of SEND the first 200 octets, as Latin-1; of CONNECT host:port
 
 
 def library() -> Path:
@@ -121,7 +123,7 @@ class FaultFs:
     ) -> int:
         """Let ``calls`` whose path (or octets sent) hold ``match`` fail, without happening.
 
-        The first ``skip`` of them pass; the rule acts ``times`` times, for ever when negative.
+        A ``match`` that ends with ``$`` must stand at the end. The first ``skip`` of them pass; the rule acts ``times`` times, for ever when negative.
         Returns the number of the rule.
         """
         return self._rule(calls, _Action.FAIL, error, match, skip, times)
@@ -147,6 +149,10 @@ class FaultFs:
         """How often a rule acted."""
         hits: int = _RULE.unpack_from(self._memory, self._at(rule))[5]
         return hits
+
+    def step_clock(self, seconds: int) -> None:
+        """Let the program's clock of the day differ from the host's by so much, from now on."""
+        self._memory[_CLOCK : _CLOCK + 8] = struct.pack("=q", seconds * 1_000_000_000)
 
     def watch(self, calls: Call = Call.SYNC | Call.CREATE | Call.RENAME | Call.LINK | Call.SEND) -> None:
         """Log these calls from now on."""

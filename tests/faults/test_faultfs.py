@@ -187,3 +187,35 @@ def test_sends_of_every_kind_are_seen(faults: FaultFs) -> None:
     )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, **faults.env}, check=True)
     assert [call.subject for call in faults.done()] == ["one", "two", "three", "four", "five?"]
+
+
+def test_a_match_can_stand_at_the_end(faults: FaultFs, place: Place) -> None:
+    faults.fail(Call.FSYNC, "/archive$")
+    faults.watch(Call.FSYNC)
+    assert "OSError 5" in run(faults, place.path).stdout
+    assert [(call.subject[-4:], call.error) for call in faults.done()] == [(".eml", 0), ("hive", errno.EIO)]
+
+
+def test_connections_are_seen(faults: FaultFs) -> None:
+    faults.watch(Call.CONNECT)
+    code = (
+        "import socket\n"
+        "s = socket.create_server(('127.0.0.1', 0))\n"
+        "socket.create_connection(s.getsockname())\nprint(s.getsockname()[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **faults.env}, capture_output=True, text=True
+    )
+    assert [call.subject for call in faults.done()] == [f"127.0.0.1:{done.stdout.strip()}"]
+
+
+@pytest.mark.parametrize("days", [-400, 0, 3])
+def test_the_clock_of_the_day_can_be_stepped(faults: FaultFs, days: int) -> None:
+    faults.step_clock(days * 86_400)
+    code = "import datetime, time\nprint(time.time(), datetime.datetime.now().timestamp(), time.time_ns())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **faults.env}, capture_output=True, text=True
+    )
+    told = [float(word) for word in done.stdout.split()]
+    for seconds in (told[0], told[1], told[2] / 1e9):
+        assert abs(seconds - time.time() - days * 86_400) < 60
