@@ -59,6 +59,14 @@ def _context(verify: bool, ca: Path | None) -> ssl.SSLContext:
     return context
 
 
+class _OverTls(asyncio.StreamReaderProtocol):
+    """A stream that begins within TLS; the original learns that only from a plain connection's start."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False  # TLS has no half-close here
+
+
 class _Talk:
     """Lines to and from the server."""
 
@@ -92,7 +100,7 @@ class _Talk:
     async def start_tls(self) -> None:
         """TLS with a reader of its own: what the server (or another) sent ahead in clear is left behind."""
         reader = asyncio.StreamReader(limit=_LINE)
-        protocol = asyncio.StreamReaderProtocol(reader)
+        protocol = _OverTls(reader)
         loop = asyncio.get_running_loop()
         context = _context(self._server.verify, self._server.ca)
         transport = await loop.start_tls(

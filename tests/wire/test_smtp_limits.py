@@ -229,6 +229,7 @@ def test_content_that_comes_octet_by_octet_while_others_send(tmp_path: Path) -> 
         async with house(tmp_path, limits=given) as h, await h.greeted() as slow:
             await play(slow, ENVELOPE + "C: DATA\nS: 354")
             dripping = asyncio.create_task(drip(slow, b"x" * 1000, 0.02))
+            began = time.monotonic()
             answer = asyncio.create_task(slow.reply())
             sent = 0
             while not answer.done():
@@ -236,6 +237,7 @@ def test_content_that_comes_octet_by_octet_while_others_send(tmp_path: Path) -> 
                     await play(other, LETTER)
                     sent += 1
             assert answer.result().startswith("421 4.4.2")
+            assert time.monotonic() - began < 5
             assert sent > 5 and len(h.desk.letters) == sent
             dripping.cancel()
 

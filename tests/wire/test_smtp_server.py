@@ -553,7 +553,7 @@ def test_the_unforeseen_within_content_ends_the_session(
         async with house(tmp_path) as h:
             for begin in ("C: DATA\nS: 354\nC: x", "C> BDAT 9 LAST\\r\\nx\\r\\n"):
                 async with await h.greeted() as client:
-                    await play(client, ENVELOPE + begin + "\nC: RSET\nS: 451 4.3.0")
+                    await play(client, ENVELOPE + begin + "\nC: RSET\nS: 451 4.3.0\nC: NOOP")
                     client.writer.write_eof()
                     assert await client.rest() == b""
 

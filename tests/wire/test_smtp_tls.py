@@ -191,6 +191,30 @@ def test_large_letters_over_tls(loop: str, keys: Keys, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+def test_closing_after_the_final_dot_cancels_nothing(
+    loop: str, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with house(tmp_path, tls=keys.server) as h:
+            started = asyncio.Event()
+
+            async def slow() -> None:
+                started.set()
+                await asyncio.sleep(0.1)
+
+            h.desk.on_letter = slow
+            async with await secured(h, keys.client) as client:
+                await play(client, LETTER.partition("S: 354")[0] + "S: 354")
+                await client.send(b"x\r\n.\r\n")
+                await started.wait()
+            await asyncio.sleep(0.2)
+            assert len(h.desk.letters) == 1 and not h.listener.sessions
+
+    run(loop, main())
+    assert not caplog.records, caplog.text
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 def test_handshakes_that_fail_leave_nothing(loop: str, keys: Keys, tmp_path: Path) -> None:
     async def main() -> None:
         limits = WireLimits(handshake_time=0.3, linger_time=0.3)

@@ -96,6 +96,14 @@ class Closed(Exception):
     """The server closed the connection where a reply was expected."""
 
 
+class OverTls(asyncio.StreamReaderProtocol):
+    """A stream that begins within TLS."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
+
+
 class Client:
     """A client of octets: sends what it is told, reads replies."""
 
@@ -135,7 +143,7 @@ class Client:
     async def start_tls(self, context: ssl.SSLContext, name: str = "mail.example") -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
+        protocol = OverTls(reader)
         transport = await loop.start_tls(self.writer.transport, protocol, context, server_hostname=name)
         assert transport is not None
         reader.set_transport(transport)
