@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 
-from bench.sinking import RunningSink
+from bench.sinking import ROOT, RunningSink
 from tests.servers.place import program
 
 SENDER = "author@mof.gov.example"
@@ -61,3 +63,27 @@ def measure(relay: RelayUnderTest, sink: RunningSink, load: Load, *, seconds: fl
         reached=load.letters / ((sunk.last_ns - begin) / 1e9),
         accepted=load.letters / ((accepted - begin) / 1e9),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """How long clients waited for the 250 after the last octet, in ms."""
+
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    letters: int
+
+
+def latency(relay: RelayUnderTest, sink: RunningSink, load: Load, *, seconds: float = 300) -> Latency:
+    """Give the load with a client of our own that takes the time of each answer; every letter must arrive."""
+    sink.reset()
+    command = [sys.executable, "-m", "bench.latency", str(relay.port)]
+    command += [str(load.connections), str(load.letters), str(load.size)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds)
+    if done.returncode:
+        raise LostLetters(f"{relay.name}: {done.stderr.strip()}")
+    sunk = sink.expect(load.letters, seconds=seconds)
+    if sunk.letters != load.letters or sunk.duplicates:
+        raise LostLetters(f"{relay.name}: of {load.letters} letters came {sunk}")
+    return Latency(**json.loads(done.stdout))
