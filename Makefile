@@ -9,7 +9,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup test demo bench lint lock clean
 PYTHON := .venv/bin/python
-CODE := tracker policies dashboard gateway tests bench demo
+CODE := tracker policies dashboard gateway tests bench deploy
 # Mail servers change user, so whoever starts them must be root.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 export PYTHONDONTWRITEBYTECODE = 1
@@ -31,7 +31,7 @@ test: setup lint
 
 demo:
 	@deploy/setup.sh demo
-	@$(ROOT) $(PYTHON) -m demo $(if $(ONCE),--once)
+	@$(PYTHON) -m deploy.demo $(if $(ONCE),--once)
 
 bench:
 	@deploy/setup.sh bench

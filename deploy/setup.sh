@@ -16,7 +16,7 @@ common="libmagic1 ca-certificates"
 servers="postfix dovecot-imapd dovecot-lmtpd"
 case $want in
     lint) packages=$common unpack= ;;
-    demo) packages="$common $servers swaks" unpack= ;;
+    demo) packages="$common $servers swaks msmtp curl" unpack= ;;
     bench) packages="$common postfix opendkim gcc libc6-dev" unpack= ;;
     test)
         packages="$common $servers opendkim opendkim-tools swaks msmtp curl postgresql gcc libc6-dev strace poppler-utils openssl"

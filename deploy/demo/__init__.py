@@ -1,0 +1,1 @@
+"""``make demo``: Wasl between sample agencies with real mail servers, as docs/demo.md tells."""

@@ -1,0 +1,218 @@
+"""``make demo``: start everything, send the sample letters, print the table, check it, keep running.
+
+Exit status: 0 when all is as it should be (with ``--once``), 1 with every difference printed, 2 when it
+could not be started. Everything it started ends with it, by pid, also on failure, Ctrl-C and SIGTERM; should
+it be killed outright, the kernel ends its servers (PR_SET_PDEATHSIG). Its data are in ``.demo``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from deploy.demo import outcome, table
+from deploy.demo.agencies import PASSWORD, SAMPLES, Agency, running
+from deploy.demo.clients import ClientFailed, Doors, send
+from deploy.demo.house import ACCOUNTS, HOSTNAME, Gateway, Ports, connect, open_accounts, settle
+from deploy.demo.letters import Letter, answer, first
+from tests.servers.certificates import Authority
+from tests.servers.dns import name_server
+from tests.servers.place import Place, ServerFailed
+from tests.servers.wasl import serving
+
+ROOT = Path(__file__).parents[2]
+HOME = ROOT / ".demo"
+PATIENCE = 45.0  # seconds for all letters and receipts to arrive; a machine at rest needs about four
+
+console = Console(highlight=False)
+
+
+def main() -> int:
+    """Run the demonstration; the exit status."""
+    parser = argparse.ArgumentParser(prog="make demo", description="Wasl between sample agencies.")
+    parser.add_argument("--once", action="store_true", help="end after the table")
+    options = parser.parse_args()
+    as_root()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    try:
+        return run(once=options.once)
+    except (ServerFailed, ClientFailed, OSError) as fault:
+        console.print(f"\nThe demonstration stopped: {fault}", style="red", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        console.print("\nstopped")
+        return 130
+    finally:
+        give_back()
+
+
+def as_root() -> None:
+    """Mail servers change user, so whoever starts them must be root: ask sudo, or say so."""
+    if os.geteuid() == 0:
+        return
+    sudo = shutil.which("sudo")
+    quiet = sudo and subprocess.run([sudo, "-n", "true"], capture_output=True).returncode == 0
+    if sudo and (quiet or sys.stdin.isatty()):
+        os.execv(sudo, [sudo, "-E", sys.executable, "-m", "deploy.demo", *sys.argv[1:]])
+    console.print(
+        "The demonstration starts Postfix and Dovecot, which only root can do.\n"
+        "Run it as root, or as a user whom sudo lets without a password: sudo make demo"
+    )
+    sys.exit(2)
+
+
+def give_back() -> None:
+    """What lies in ``.demo`` belongs to the user who called sudo, not to root."""
+    owner = os.environ.get("SUDO_UID")
+    if owner is not None and HOME.exists():
+        for path in (HOME, *HOME.rglob("*")):
+            os.lchown(path, int(owner), int(os.environ["SUDO_GID"]))
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Say what is being done, and how long it took."""
+    console.print(f"  {what} … ", end="", soft_wrap=True)
+    began = time.monotonic()
+    yield
+    console.print(f"{time.monotonic() - began:.1f} s", style="dim")
+
+
+def run(*, once: bool) -> int:
+    """Everything, in order."""
+    began = time.monotonic()
+    clear()
+    ports = Ports.choose()
+    console.print("Starting the sample agencies and Wasl between them", style="bold")
+    with ExitStack() as stack:
+        tls = Authority(HOME / "tls").issue("127.0.0.1", "localhost", HOSTNAME)
+        with step("name server, Postfix and Dovecot of three agencies"):
+            resolver = stack.enter_context(name_server())
+            agencies = stack.enter_context(running(("127.0.0.1", ports.relay), tls))
+            remember(*(place for agency in agencies for place in agency.places))
+        with step("wasl init, and the whole directory with wasl agency import"):
+            gateway = settle(HOME / "gateway", ports, tls, resolver)
+        with step("three agencies connected: next hops, password checks, DKIM keys"):
+            connect(gateway, agencies, resolver)
+        codes = [word for sample in SAMPLES for word in ("--agency", sample.code)]
+        with step("wasl check"):
+            gateway.house.run("check", *codes)
+        with step("wasl serve"):
+            stack.enter_context(serving(gateway.house, HOME / "wasl.log"))
+        with step("wasl user add: accounts of the dashboard"):
+            open_accounts(gateway)
+        found = exchange(gateway, agencies, doors(gateway, agencies))
+        console.print()
+        table.show(console, found)
+        faults = [fault for one in found for fault in one.differences()]
+        with step("signatures of all copies, receipts offline, wasl ledger verify"):
+            faults += outcome.proofs(gateway, found, HOME / "receipts")
+            by_key = {one.letter.key: one for one in found}
+            if "answer" in by_key:
+                faults += outcome.linked(gateway.house, by_key["answer"], by_key["budget"])
+        verdict(found, faults, time.monotonic() - began)
+        if not once:
+            invite(gateway, agencies)
+            signal.pause()
+        return 1 if faults else 0
+
+
+def clear() -> None:
+    """Remove what an earlier run left, the folders of its mail servers too, should it have been killed."""
+    left = HOME / "places"
+    for line in left.read_text().splitlines() if left.exists() else ():
+        if line.startswith("/tmp/wasl-"):
+            shutil.rmtree(line, ignore_errors=True)
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir(mode=0o700)
+    for name in ("tls", "letters", "receipts"):
+        (HOME / name).mkdir()
+
+
+def remember(*places: Place) -> None:
+    """Mail servers run as other users, whom a home directory may be closed to: their folders are in /tmp."""
+    (HOME / "places").write_text("".join(f"{place.path}\n" for place in places))
+
+
+def doors(gateway: Gateway, agencies: list[Agency]) -> Doors:
+    return Doors(
+        submission=gateway.ports.submission,
+        submissions=gateway.ports.submissions,
+        postfix={a.sample.domain: a.postfix.submission_port for a in agencies if a.postfix},
+        authority=agencies[0].tls.authority,
+    )
+
+
+def exchange(gateway: Gateway, agencies: list[Agency], where: Doors) -> list[outcome.Found]:
+    """Send the letters, answer the first one when it is there, wait until all is as it should be."""
+    found: list[outcome.Found] = []
+
+    def hand_in(letter: Letter) -> None:
+        file = HOME / "letters" / f"{letter.key}.eml"
+        file.write_bytes(letter.octets())
+        found.append(outcome.Found(letter=letter, refusal=send(letter, file, where)))
+
+    with step("letters from swaks, msmtp, curl and an agency's own Postfix"):
+        for letter in first():
+            hand_in(letter)
+    with step("the first letter arrives, and its addressee answers"):
+        begun = found[0]
+        if outcome.settled(gateway, agencies, [begun], timeout=PATIENCE):
+            hand_in(answer(f"[{begun.number}] {begun.letter.subject}", begun.letter.message_id))
+    with step("deliveries, reports and receipts"):
+        outcome.settled(gateway, agencies, found, timeout=PATIENCE)
+    return found
+
+
+def verdict(found: list[outcome.Found], faults: list[str], seconds: float) -> None:
+    """Say whether all is as it should be."""
+    if faults:
+        console.print(f"\n{len(faults)} differences from what should be:", style="bold red")
+        for fault in faults:
+            console.print(f"  {fault}", markup=False)
+        return
+    receipts = sum(len(one.receipts) for one in found)
+    console.print(
+        f"\nAll {len(found)} sample letters are where they should be, {receipts} receipts came back, every "
+        f"signature verifies, the ledger is whole. {seconds:.0f} s.",
+        style="green",
+    )
+
+
+def invite(gateway: Gateway, agencies: list[Agency]) -> None:
+    """Tell how to look around."""
+    ports = gateway.ports
+    console.print("\nOpen the dashboard", style="bold")
+    console.print(f"  http://127.0.0.1:{ports.dashboard}")
+    console.print(f"  accounts: {', '.join(account.name for account in ACCOUNTS)}")
+    console.print(f"  password: {PASSWORD}   (it asks for a new one at the first sign-in)")
+    console.print("\nConnect a mail client", style="bold")
+    for agency in agencies:
+        names = ", ".join(person.address for person in agency.sample.people)
+        console.print(f"  {names}", soft_wrap=True)
+        console.print(f"    IMAP 127.0.0.1:{agency.dovecot.imaps_port} (TLS)")
+    console.print(f"  password: {PASSWORD}")
+    console.print(
+        f"  SMTP 127.0.0.1:{ports.submission} (STARTTLS) or :{ports.submissions} (TLS), through Wasl"
+    )
+    console.print(
+        f"  the certificate is self-made; its authority: {agencies[0].tls.authority}", soft_wrap=True
+    )
+    console.print("\nTry the commands", style="bold")
+    console.print(f"  .venv/bin/wasl letter list --config {gateway.house.settings}", soft_wrap=True)
+    console.print(f"  .venv/bin/wasl queue list --config {gateway.house.settings}", soft_wrap=True)
+    console.print("\nCtrl-C ends everything.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
