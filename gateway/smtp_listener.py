@@ -21,6 +21,7 @@ from typing import Any
 from gateway.desk import Desk, WireLimits
 from gateway.smtp_path import Offered
 from gateway.smtp_server import SmtpServer
+from gateway.smtp_session import SmtpSession
 from gateway.smtp_wire import STOPPING, Cut
 from gateway.tally import Tally, address_group, plain_address
 from tracker.model import Door
@@ -70,7 +71,7 @@ class SmtpListener:
         self._ehlos = {
             offered: _ehlo(hostname, offered, tls is not None) for offered in self._offers.values()
         }
-        self.sessions: set[SmtpServer] = set()
+        self.sessions: set[SmtpSession] = set()
         self.addresses: list[tuple[str, int]] = []
         self._letters: set[asyncio.Task[Reply]] = set()
         self._servers: list[asyncio.Server] = []
@@ -173,7 +174,7 @@ class SmtpListener:
 
     # What sessions ask.
 
-    def enter(self, session: SmtpServer, peer: str) -> bool:
+    def enter(self, session: SmtpSession, peer: str) -> bool:
         """Count a new session; False when it is one too many."""
         tally = self.tally
         address = address_group(peer)
@@ -188,13 +189,13 @@ class SmtpListener:
         self._empty.clear()
         return not full
 
-    def ended(self, session: SmtpServer) -> None:
+    def ended(self, session: SmtpSession) -> None:
         """The session's task is over; it is kept until its socket is closed."""
         session.sign_out()
         if session.lost:
             self.gone(session)
 
-    def gone(self, session: SmtpServer) -> None:
+    def gone(self, session: SmtpSession) -> None:
         """Task and socket are both at their end. Idempotent."""
         if session in self.sessions:
             self.sessions.remove(session)

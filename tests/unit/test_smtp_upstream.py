@@ -73,7 +73,7 @@ def test_every_verb_of_upstream_is_our_own() -> None:
         )
     }
     for name in verbs:
-        assert getattr(SmtpServer, name).__module__ == "gateway.smtp_server"
+        assert getattr(SmtpServer, name).__module__.startswith("gateway.smtp_")
     assert {verb.decode() for verb in SmtpServer._verbs} == {v[5:] for v in verbs} | {"BDAT"}
 
 
