@@ -31,7 +31,7 @@ from tracker.schema import delivery, evidence, letter
 from tracker.states import Event, Outcome
 
 COUNT_LIMIT = 1_000  # counts stop here: "more than 999"
-COUNT_ROWS = 20_000  # newest rows of an arm that a count looks at
+COUNT_ROWS = 5_000  # newest rows of an arm that a count looks at
 
 BAD = (Outcome.FAILED.value, Outcome.RETURNED.value)
 

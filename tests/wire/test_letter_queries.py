@@ -88,6 +88,30 @@ def test_both_databases_find_the_same(told: tuple[Store, dict[str, int]]) -> Non
         assert page.submissions[0].verdicts == ()
 
 
+@pytest.mark.parametrize("db_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_windows_leave_nothing_out_and_repeat_nothing(
+    told: tuple[Store, dict[str, int]], window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = told
+    lines = ("is:open", "موازنة", "to:MOH", "is:failed", "grade:E3+", "from:MOF is:open")
+    with store.reader.connect() as conn:
+        whole = {(v, line): found(conn, v, line) for v in (ALL, MOF, MOH) for line in lines}
+        monkeypatch.setattr("tracker.question.WINDOW", window)
+        for (viewer, line), ids in whole.items():
+            seen: list[int] = []
+            cursor: int | None = None
+            while True:
+                page = queries.letters(conn, viewer, parse(line), zone=ZONE, before_id=cursor, seconds=0)
+                seen += [letter.id for letter in page.letters]
+                cursor = page.next
+                if cursor is None:
+                    break
+            assert seen == ids, (viewer.account, line)
+            once = queries.letters(conn, viewer, parse(line), zone=ZONE, limit=500, seconds=60)
+            assert [letter.id for letter in once.letters] == ids
+
+
 def test_accounts_and_audit_on_both_databases(db_url: str) -> None:
     store = Store(db_url)
     schema.metadata.create_all(store.writer)
