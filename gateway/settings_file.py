@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def _override(data: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[st
     for variable in sorted(v for v in environ if v.startswith(_PREFIX)):
         parts = variable.removeprefix(_PREFIX).lower().split("__")
         at: Any = data
-        for part, after in zip(parts, parts[1:], strict=False):
+        for part, after in pairwise(parts):
             if isinstance(at, list) and part.isdigit() and int(part) < len(at):
                 at = at[int(part)]
             elif isinstance(at, dict) and (part in at or not after.isdigit()):
