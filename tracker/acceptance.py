@@ -494,7 +494,7 @@ class _Lot:
             insert_receipts(conn, self.receipts)
         if self.settled:
             _SETTLE.many(conn, self.settled)
-        self._desk._book.write(conn, self.proofs)
+        self._desk._book.write(self.proofs)
 
 
 _INSERT_RECEIPT = {

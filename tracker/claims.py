@@ -185,7 +185,7 @@ class ClaimDesk(Desk):
             for c in claims
             if c.kind in (DeliveryKind.LETTER, DeliveryKind.SHADOW)
         ]
-        self._book.write(conn, proofs)
+        self._book.write(proofs)
 
 
 def _load(conn: Connection, ids: Sequence[int], source: IdSource, doubtful: frozenset[int]) -> list[Claim]:

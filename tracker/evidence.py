@@ -1,7 +1,7 @@
 """Writing evidence: the rows of ``evidence`` and the ledger entry of each, in one call.
 
-Only :mod:`tracker.acceptance`, :mod:`tracker.noting` and :mod:`tracker.claims` call this, inside
-their transaction. On a gateway with several nodes the entries wait for the sequencer.
+Only :mod:`tracker.acceptance`, :mod:`tracker.noting` and :mod:`tracker.claims` write here; what a group
+brought is flushed once, before its commit. With several nodes the entries wait for the sequencer.
 """
 
 from __future__ import annotations
@@ -65,9 +65,15 @@ class EvidenceBook:
     def __init__(self, ledger: Ledger, sequenced: bool = True) -> None:
         self._ledger = ledger
         self._sequenced = sequenced
+        self._open: list[Proof] = []  # of the transaction that is under way
 
-    def write(self, conn: Connection, proofs: Sequence[Proof]) -> None:
-        """Write rows and entries in the caller's transaction."""
+    def write(self, proofs: Sequence[Proof]) -> None:
+        """Have these written at the end of the transaction that is under way."""
+        self._open += proofs
+
+    def flush(self, conn: Connection) -> None:
+        """Write what the group brought: one insert, one growth of the ledger, whatever its desks."""
+        proofs, self._open = self._open, []
         if not proofs:
             return
         _INSERT.many(
@@ -97,4 +103,5 @@ class EvidenceBook:
 
     def forget(self) -> None:
         """The transaction was rolled back."""
+        self._open = []
         self._ledger.forget()

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 from sqlalchemy import Connection, delete, insert, select, text
 
 from tracker import schema
+from tracker.prepared import Prepared
 from tracker.tiles import Frontier, LedgerBroken, Tree, grow, load_frontier, write_tiles
 from tracker.verify import (
     PROOF_HEADER,
@@ -239,8 +240,8 @@ class Ledger:
             return range(first, first)
         leaves = [_sha256(b"\x00" + entry).digest() for _, entry in items]
         grown, tiles = grow(frontier, leaves)
-        conn.execute(
-            _INSERT,
+        _INSERT.many(
+            conn,
             [
                 {"seq": seq, "evidence_id": evidence_id, "entry": entry}
                 for seq, (evidence_id, entry) in enumerate(items, first)
@@ -253,7 +254,7 @@ class Ledger:
     def pend(self, conn: Connection, items: Sequence[tuple[int, bytes]]) -> None:
         """Leave ``(evidence_id, entry)`` items for the sequencer, inside the caller's transaction."""
         if items:
-            conn.execute(_PEND, [{"id": id, "evidence_id": id, "entry": entry} for id, entry in items])
+            _PEND.many(conn, [{"id": id, "evidence_id": id, "entry": entry} for id, entry in items])
 
     def sequence(self, conn: Connection, limit: int = 5000) -> int:
         """Give up to ``limit`` waiting entries their places; returns how many.
@@ -390,11 +391,11 @@ class Ledger:
 
 _e = schema.ledger_entry.c
 _c = schema.checkpoint.c
-_INSERT = insert(schema.ledger_entry)
-_LAST = select(_e.seq, _e.entry).order_by(_e.seq.desc()).limit(1)
+_INSERT = Prepared(insert(schema.ledger_entry))
+_LAST = Prepared(select(_e.seq, _e.entry).order_by(_e.seq.desc()).limit(1))
 _CHECKPOINTS = select(_c.size, _c.root, _c.at_us, _c.note)
 _LATEST = _CHECKPOINTS.order_by(_c.size.desc()).limit(1)
-_PEND = insert(schema.ledger_pending)
+_PEND = Prepared(insert(schema.ledger_pending))
 _p = schema.ledger_pending.c
 _WAITING = select(_p.id, _p.evidence_id, _p.entry).order_by(_p.id)
 _ADVISORY = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
@@ -403,8 +404,8 @@ _TRY_ADVISORY = text(f"SELECT pg_try_advisory_xact_lock({_LOCK})")
 
 def _end(conn: Connection) -> tuple[int, bytes]:
     """How many entries there are, and the hash of the last leaf."""
-    row = conn.execute(_LAST).first()
-    return (0, b"") if row is None else (row[0] + 1, leaf_hash(bytes(row[1])))
+    rows = _LAST.all(conn)
+    return (rows[0][0] + 1, leaf_hash(bytes(rows[0][1]))) if rows else (0, b"")
 
 
 def _lock(conn: Connection) -> None:

@@ -145,7 +145,7 @@ class NoteDesk(Desk):
             _END.many(conn, ends)
         if waiting:
             _UPDATE.many(conn, list(waiting.values()))
-        self._book.write(conn, proofs)
+        self._book.write(proofs)
         if receipts:
             insert_receipts(conn, receipts)
         done = [

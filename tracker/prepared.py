@@ -24,7 +24,7 @@ Processor = Callable[[Any], Any]
 class _Text:
     """A statement compiled for one dialect."""
 
-    __slots__ = ("named", "names", "processors", "sql")
+    __slots__ = ("fixed", "named", "names", "processors", "sql")
 
     def __init__(self, statement: ClauseElement, conn: Connection, keys: list[str] | None) -> None:
         compiled: Any = statement.compile(
@@ -34,9 +34,11 @@ class _Text:
         self.named = not compiled.positional
         self.processors: dict[str, Processor] = dict(compiled._bind_processors)
         self.names: list[str] = list(compiled.positiontup or compiled.params)
+        # Values that stand in the statement itself; what the caller must give has none.
+        self.fixed = {n: b.effective_value for n, b in compiled.binds.items() if not b.required}
 
-    def bound(self, row: dict[str, Any], fixed: dict[str, Any]) -> Any:
-        processors = self.processors
+    def bound(self, row: dict[str, Any]) -> Any:
+        processors, fixed = self.processors, self.fixed
         values = [row[n] if n in row else fixed[n] for n in self.names]
         if processors:
             values = [
@@ -52,7 +54,6 @@ class Prepared:
         self._statement: Any = statement
         self._keys = list(keys) if keys is not None else None
         self._texts: dict[str, _Text] = {}
-        self._fixed: dict[str, Any] = {}
 
     def many(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Run once for each row (executemany); every row has the same keys."""
@@ -62,9 +63,9 @@ class Prepared:
         cursor = conn.connection.cursor()
         try:
             if len(rows) == 1:
-                cursor.execute(text.sql, text.bound(rows[0], self._fixed))
+                cursor.execute(text.sql, text.bound(rows[0]))
             else:
-                cursor.executemany(text.sql, [text.bound(row, self._fixed) for row in rows])
+                cursor.executemany(text.sql, [text.bound(row) for row in rows])
         finally:
             cursor.close()
 
@@ -75,16 +76,13 @@ class Prepared:
             text = self._texts[conn.dialect.name] = self._compile(conn, None)
         cursor = conn.connection.cursor()
         try:
-            cursor.execute(text.sql, text.bound(row or {}, self._fixed))
+            cursor.execute(text.sql, text.bound(row or {}))
             return list(cursor.fetchall())
         finally:
             cursor.close()
 
     def _compile(self, conn: Connection, keys: list[str] | None) -> _Text:
-        statement = self._statement
-        compiled: Any = statement.compile(dialect=conn.dialect, column_keys=self._keys or keys)
-        self._fixed = {n: b.effective_value for n, b in compiled.binds.items() if not b.required}
-        return _Text(statement, conn, self._keys or keys)
+        return _Text(self._statement, conn, self._keys or keys)
 
 
 class PreparedIn:

@@ -66,7 +66,7 @@ class Record:
         self.accept_desk = AcceptDesk(archive, book, self.ids, self.registers, self._tell)
         self.note_desk = NoteDesk(archive, book, self.ids)
         self.claim_desk = ClaimDesk(book, self.ids)
-        self.writer = Writer(store, on_failure)
+        self.writer = Writer(store, on_failure, book.flush)
 
     # The doors.
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tracker import schema
+from tracker.prepared import Prepared
 from tracker.verify import node_hash
 
 WIDTH = 256  # hashes a tile
@@ -27,11 +28,15 @@ _t = schema.ledger_tile.c
 _sqlite_insert = sqlite.insert(schema.ledger_tile)
 _postgresql_insert = postgresql.insert(schema.ledger_tile)
 _UPSERT = {
-    "sqlite": _sqlite_insert.on_conflict_do_update(
-        index_elements=["level", "tile"], set_={"hashes": _sqlite_insert.excluded.hashes}
+    "sqlite": Prepared(
+        _sqlite_insert.on_conflict_do_update(
+            index_elements=["level", "tile"], set_={"hashes": _sqlite_insert.excluded.hashes}
+        )
     ),
-    "postgresql": _postgresql_insert.on_conflict_do_update(
-        index_elements=["level", "tile"], set_={"hashes": _postgresql_insert.excluded.hashes}
+    "postgresql": Prepared(
+        _postgresql_insert.on_conflict_do_update(
+            index_elements=["level", "tile"], set_={"hashes": _postgresql_insert.excluded.hashes}
+        )
     ),
 }
 
@@ -69,7 +74,8 @@ def _fold(hashes: bytes) -> bytes:
 
 def write_tiles(conn: Connection, tiles: list[dict[str, Any]]) -> None:
     """Insert new tiles, and replace partial ones by what they have grown to."""
-    conn.execute(_UPSERT[conn.dialect.name], tiles)
+    if tiles:
+        _UPSERT[conn.dialect.name].many(conn, tiles)
 
 
 def load_frontier(conn: Connection, size: int, last: bytes) -> Frontier:

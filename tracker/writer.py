@@ -91,7 +91,13 @@ class WriterStopped(RuntimeError):
 class Writer:
     """The writing thread. ``hand_in`` from any thread; ``call`` waits for the result."""
 
-    def __init__(self, store: Store, on_failure: Callable[[BaseException], None] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        on_failure: Callable[[BaseException], None] | None = None,
+        before_commit: Callable[[Connection], None] | None = None,
+    ) -> None:
+        self._before_commit = before_commit
         self._store = store
         self._on_failure = on_failure
         self._waiting: list[Errand] = []
@@ -187,6 +193,8 @@ class Writer:
             with conn.begin() as transaction:
                 for desk, errands in lots:
                     done.append((desk, errands, desk.inside(conn, [e.payload for e in errands])))
+                if self._before_commit is not None:
+                    self._before_commit(conn)
                 try:
                     transaction.commit()
                 except Exception as error:
