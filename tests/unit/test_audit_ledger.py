@@ -400,6 +400,22 @@ def test_an_entry_repeated_for_the_same_evidence(house: House) -> None:
     assert house.misfits() == {("ledger_entry", str(2 * LETTERS))}
 
 
+def test_full_tiles_of_the_upper_levels_are_compared(tmp_path: Path) -> None:
+    """A tree of more than 256 * 256 entries, which have no evidence here: only tiles are looked at."""
+    engine = create_engine("sqlite://")
+    schema.metadata.create_all(engine)
+    t = schema.ledger_tile
+    with engine.connect() as conn:
+        Ledger(KEY).append(conn, [(n, b"entry %d" % n) for n in range(66_000)])
+        for level in (1, 2):
+            where = t.c.level == level, t.c.tile == 0
+            hashes = conn.execute(select(t.c.hashes).where(*where)).scalar_one()
+            conn.execute(update(t).where(*where).values(hashes=flip(bytes(hashes), 5)))
+        found = verify_store(conn, Archive(tmp_path), KEY)
+        assert [m.row for m in found if m.table == "ledger_tile"] == ["1/0", "2/0"]
+    engine.dispose()
+
+
 def test_several_faults_are_all_named(house: House) -> None:
     for seq in (10, 11, 130, 300):
         entry = bytes(fetch(house, schema.ledger_entry, {"seq": seq}).entry)

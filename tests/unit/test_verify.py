@@ -470,6 +470,16 @@ def test_a_witness_may_sign_too_and_a_false_own_signature_spoils_the_note() -> N
         open_checkpoint(f"{CASE.note}— {KEY.origin} {signature}\n", [KEY.vkey])
 
 
+def test_a_known_key_vouches_for_its_own_log_only() -> None:
+    witness = LedgerKey.make("witness.example/w")
+    body, signature = CASE.note.split("\n\n")
+    cosigned = base64.b64encode(witness.vkey.keyid + witness._key.sign(f"{body}\n".encode())).decode()
+    note = f"{body}\n\n— {witness.origin} {cosigned}\n"
+    with pytest.raises(ValueError, match="no known key of wasl"):
+        open_checkpoint(note, [witness.vkey, KEY.vkey])
+    assert open_checkpoint(note + signature, [witness.vkey, KEY.vkey]).size == 732
+
+
 def test_keys_are_read_strictly() -> None:
     text = str(KEY.vkey)
     assert read_keys(f"# our log\n\n{text}\n") == [KEY.vkey]
