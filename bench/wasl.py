@@ -17,8 +17,11 @@ from tests.servers.wasl import House, new_house, serving
 _EVENTS = ("accepted", "relayed", "delivered", "late", "failed", "read", "processed")
 
 
-def furnished(folder: Path, sink_port: int, *, receipts: bool = False) -> House:
-    """A gateway with two agencies: MOF writes from the loopback, MOH's server is the sink."""
+def furnished(folder: Path, sink_port: int, *, receipts: bool = False, receivers: int = 1) -> House:
+    """A gateway whose agency MOF writes from the loopback; MOH's server is the sink.
+
+    With more ``receivers`` there are further agencies ``R001`` (``r001.gov.example``) and so on, same sink.
+    """
     house, _ = new_house(folder)
     house.set("receipts", **{event: receipts and event != "relayed" for event in _EVENTS})
     house.set("dashboard", enabled=False)
@@ -34,6 +37,10 @@ def furnished(folder: Path, sink_port: int, *, receipts: bool = False) -> House:
         "MOH",
         f"code: MOH\nname_ar: وزارة الصحة\nname_en: Ministry of Health\ndomains: [moh.gov.example]\n{hop}",
     )
+    for number in range(1, receivers):
+        code = f"R{number:03d}"
+        names = f"name_ar: جهة {number}\nname_en: Agency {number}\ndomains: [{code.lower()}.gov.example]\n"
+        house.agency(code, f"code: {code}\n{names}{hop}")
     house.keys("MOF")
     return house
 

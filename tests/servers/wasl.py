@@ -147,11 +147,22 @@ class Wasl:
 
 
 @contextmanager
-def serving(house: House, log: Path | None = None, *, env: Mapping[str, str] | None = None) -> Iterator[Wasl]:
-    """Run ``wasl serve`` on a house until the end of the block; ``env`` is more environment for it."""
+def serving(
+    house: House,
+    log: Path | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    roles: Sequence[str] = (),
+) -> Iterator[Wasl]:
+    """Run ``wasl serve`` on a house until the end of the block.
+
+    ``env`` is more environment for it, ``roles`` are the roles it runs (all when none is named).
+    """
     listening = house.data / "listening"
     listening.unlink(missing_ok=True)
     command: list[str | Path] = [Path(sys.executable).with_name("wasl"), "serve", "--config", house.settings]
+    for role in roles:
+        command += ["--role", role]
     with Child(command, log=log or house.root / "serve.log", env=env, grace=30) as child:
         child.ready(listening.exists, "wasl serve", timeout=40)
         ports: dict[str, int] = {}
