@@ -205,8 +205,6 @@ class Limits(Section):
     """Silence inside DATA."""
     letter_timeout: Duration = timedelta(minutes=30)
     """Time for one letter from DATA to the final dot."""
-    header_size: Octets = 262_144
-    """Largest header; what is larger is held as unparseable."""
     hops: Annotated[int, Field(ge=10, le=100, strict=True)] = 50
     """Received fields of a letter; more is a loop."""
     stop_grace: Duration = timedelta(seconds=20)

@@ -337,7 +337,7 @@ def test_a_bomb_of_aliases_is_refused_quickly(tmp_path: Path) -> None:
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
     file = tmp_path / "bomb.yaml"
     file.write_text("\n".join(lines))
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ConfigFaults, match="too many values"):
         load_directory(file)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 2  # of CPU (HOSTILE)
