@@ -1,6 +1,6 @@
 """The application: routes, the answers to what goes wrong, and what starts and stops with it.
 
-``make_app(desk)`` is all that the supervisor needs; ``app.state.hub.stop()`` ends the live pages so
+``make_app(desk)`` is all that the supervisor needs; ``app.state.hub.stop()`` ends the live pages, so
 that a graceful stop does not wait for them. Every error is a page in the reader's language, or JSON
 under ``/api``; what was unforeseen is logged with a short name that the page shows, and nothing else
 of it reaches the browser.
@@ -67,11 +67,8 @@ def make_app(desk: DashboardDesk) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.hub.start()
-        try:
-            yield
-        finally:
-            app.state.hub.stop()
+        yield
+        app.state.hub.stop()
 
     app = FastAPI(
         title="Wasl",

@@ -157,7 +157,7 @@ class Standing:
 def standing(row: RecipientRow, tongue: Tongue, dates: Dates, now_us: int) -> Standing:
     """Where the letter stands with one recipient, in a few words."""
     say = tongue.say
-    known = reason(row.last_reply)
+    known = reason(_last_word(row))
     if row.state is State.REFUSED:
         return Standing(text=say("Refused at the door"), tone="stop")
     if row.outcome is Outcome.FAILED:
@@ -183,6 +183,13 @@ def standing(row: RecipientRow, tongue: Tongue, dates: Dates, now_us: int) -> St
         return Standing(text=say("Read, not yet registered"), tone="warn" if row.late else "soft")
     told = say("In the mailbox") if row.grade >= Grade.DELIVERED else say("With the agency's server")
     return Standing(text=f"{told} · {silence} {since}", tone="warn" if row.late else "soft")
+
+
+def _last_word(row: RecipientRow) -> str | None:
+    """The status of the failure as its evidence has it (a report, an expiry), else the last reply."""
+    failures = [line for line in row.events if line.event is Event.FAILED]
+    status = failures[-1].detail.get("status") if failures and row.outcome is Outcome.FAILED else None
+    return str(status) if status else row.last_reply
 
 
 def _waiting(row: RecipientRow, tongue: Tongue, dates: Dates, known: str | None) -> Standing:

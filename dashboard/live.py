@@ -76,9 +76,11 @@ class Hub:
         self._last: int | None = None
         self._known: set[int] = set()
 
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="dashboard-live", daemon=True)
-        self._thread.start()
+    def _start(self) -> None:
+        """Begin to watch; with the first stream, so that no server has to know of it."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="dashboard-live", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
         """End every stream and the thread; the server can then close without waiting for them."""
@@ -97,6 +99,7 @@ class Hub:
             if self._stop.is_set() or len(self._streams) >= MAX_STREAMS or own >= MAX_STREAMS_EACH:
                 return False
             self._streams.add(stream)
+            self._start()
             return True
 
     def leave(self, stream: Stream) -> None:
@@ -141,9 +144,8 @@ class Hub:
         """Letters with evidence that was not there at the last look, whoever wrote it."""
         with self._desk.engine.connect() as conn:
             if self._last is None:
+                # The first look takes in what was noted just before it: a page may be that old.
                 self._last = queries.last_evidence(conn)
-                self._known = {id_ for id_, _ in queries.changed_since(conn, self._last - OVERLAP)}
-                return set()
             rows = queries.changed_since(conn, self._last - OVERLAP)
         fresh = {letter_id for id_, letter_id in rows if id_ not in self._known}
         self._last = max([self._last, *(id_ for id_, _ in rows)])

@@ -280,6 +280,7 @@ _REPORTS = {
     "mdn": N_("read receipt"),
     "bounce": N_("bounce"),
     "auto-reply": N_("automatic answer"),
+    "letter": N_("letter"),
     "other": N_("other"),
 }
 

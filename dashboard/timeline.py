@@ -45,6 +45,7 @@ _SENTENCES: dict[Event, str] = {
 
 _NOTHING = Markup("—")
 _UNNUMBERED = N_("Wasl accepted it and recorded it")
+_UNREAD = N_("The client of %(address)s answers, but proves no reading: %(reply)s")
 _REPORTED = N_("The server of %(agency)s reports it in the mailbox %(address)s")
 
 SOURCES = {
@@ -53,6 +54,7 @@ SOURCES = {
     "lmtp": N_("LMTP reply"),
     "dsn": N_("delivery report (DSN)"),
     "mdn": N_("read receipt (MDN)"),
+    "auto-reply": N_("automatic answer"),
     "imap": N_("mailbox (IMAP)"),
     "person": N_("a named person"),
     "timer": N_("timer"),
@@ -67,6 +69,11 @@ _KEYS = {
     "action": N_("Action"),
     "status": N_("Status"),
     "diagnostic": N_("Diagnostic"),
+    "remote_mta": N_("Server behind it"),
+    "final_recipient": N_("Recipient as reported"),
+    "original_message_id": N_("Message-ID as reported"),
+    "mode": N_("Mode"),
+    "type": N_("Disposition"),
     "sha256": N_("SHA-256"),
     "message_id": N_("Message-ID"),
     "size": N_("Size"),
@@ -164,8 +171,10 @@ def _sentence(
         text = _UNNUMBERED
     if line.event is Event.DELIVERED and not detail.get("reply"):
         text = _REPORTED
-    reply = str(detail.get("reply") or detail.get("diagnostic") or detail.get("text") or "")
-    if line.event is Event.FAILED and (known := reason(reply or str(detail.get("status") or ""))):
+    if line.event is Event.AUTO_REPLY and line.source == "mdn":
+        text = _UNREAD
+    reply = str(detail.get("reply") or detail.get("diagnostic") or detail.get("type") or "")
+    if line.event is Event.FAILED and (known := reason(str(detail.get("status") or reply))):
         reply_shown: Markup = visible(tongue.say(known))
     else:
         reply_shown = Markup('<bdi dir="ltr" class="reply">%s</bdi>') % visible(reply) if reply else _NOTHING

@@ -357,9 +357,8 @@ def _submissions(conn: Connection, letter_id: int, carried: set[int], end: End) 
 
 def _attachments(facts: Any) -> tuple[Attachment, ...]:
     """Read leniently: facts are versioned and older ones stay as they were written."""
-    listed = facts.get("attachments") if isinstance(facts, dict) else None
     found = []
-    for item in listed if isinstance(listed, list) else []:
+    for item in _list(facts.get("attachments")) if isinstance(facts, dict) else []:
         if not isinstance(item, dict):
             continue
         size = item.get("size")
@@ -375,21 +374,29 @@ def _attachments(facts: Any) -> tuple[Attachment, ...]:
 
 
 def _verdicts(decision: Any) -> tuple[VerdictLine, ...]:
-    listed = decision.get("verdicts") if isinstance(decision, dict) else None
+    """``verdicts`` of a decision; the way through the rules stands once in ``paths`` for all who share it."""
+    if not isinstance(decision, dict):
+        return ()
+    paths = [path if isinstance(path, dict) else {} for path in _list(decision.get("paths"))]
     found = []
-    for item in listed if isinstance(listed, list) else []:
+    for item in _list(decision.get("verdicts")):
         if not isinstance(item, dict):
             continue
-        hits = item.get("hits")
+        path = item.get("path")
+        shared = paths[path] if isinstance(path, int) and 0 <= path < len(paths) else {}
         found.append(
             VerdictLine(
-                recipient=str(item.get("recipient") or ""),
+                recipient=str(item.get("to") or ""),
                 action=str(item.get("action") or ""),
                 rule=str(item.get("rule") or ""),
-                hits=tuple(str(hit) for hit in hits) if isinstance(hits, list) else (),
+                hits=tuple(str(hit) for hit in _list(shared.get("hits"))),
             )
         )
     return tuple(found)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _linked(conn: Connection, viewer: Viewer, thread_id: int, letter_id: int) -> tuple[LinkedLetter, ...]:

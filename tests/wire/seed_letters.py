@@ -254,16 +254,24 @@ class Seeder:
                 accepted_us=at,
             )
         )
-        verdicts = [
-            {
-                "recipient": address,
-                "action": "reject" if item.story == "refused" else "accept",
-                "rule": "default",
-                "hits": ["due-by-urgency", "tls-for-restricted"],
-                "misses": ["hold-secret-to-outside"],
-            }
-            for address, item in zip(addresses, to, strict=True)
-        ]
+        decision = {
+            "kind": kind,
+            "policy": "v37",
+            "facts": 1,
+            "verdicts": [
+                {
+                    "to": address,
+                    "action": "reject" if item.story == "refused" else "accept",
+                    "kind": kind,
+                    "rule": "default",
+                    "path": 0,
+                }
+                for address, item in zip(addresses, to, strict=True)
+            ],
+            "paths": [
+                {"hits": ["due-by-urgency", "tls-for-restricted"], "misses": ["hold-secret: classification"]}
+            ],
+        }
         self.conn.execute(
             insert(schema.submission).values(
                 id=submission_id,
@@ -285,7 +293,7 @@ class Seeder:
                     ]
                 },
                 facts_version=1,
-                decision={"verdicts": verdicts},
+                decision=decision,
                 policy_version="v37",
             )
         )
