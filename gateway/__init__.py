@@ -1,1 +1,4 @@
-"""The wire and the command line: SMTP in and out, signing, relay, supervision. May import every other folder."""
+"""The wire and the command line: SMTP in and out, signing, relay, supervision.
+
+May import every other folder.
+"""

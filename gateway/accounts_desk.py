@@ -14,7 +14,7 @@ from tracker.record import Record
 
 
 def act_on_account(record: Record, request: dict[str, Any]) -> dict[str, Any]:
-    """Do ``request["act"]`` (``add``, ``reset``, ``disable``, ``enable``) and tell the account as it is now."""
+    """Do ``request["act"]`` (add, reset, disable, enable) and tell the account as it is now."""
     name = str(request.get("name") or "")
     act = request.get("act")
     if act == "add":

@@ -28,10 +28,11 @@ from gateway.sign import NoFromError, SigningKey, SigningKeyError, body_hash, si
 from gateway.tag import Edit, Received, Tags, edit_for
 from policies.directory import Directory, NextHop
 from tracker import header_writer
-from tracker.archive import Archive, Octets
+from tracker.archive import Octets
 from tracker.claims import Claim, Parcel
 from tracker.header import Headers, scan
 from tracker.model import NULL_PATH, Address, Connection, DeliveryKind, TlsInfo, now_us
+from tracker.object_store import ObjectStore
 
 _log = logging.getLogger("wasl.relay")
 
@@ -111,7 +112,7 @@ class Composer:
     def __init__(
         self,
         identity: Identity,
-        archive: Archive,
+        archive: ObjectStore,
         directory: Callable[[], Directory],
         reverse_path: ReversePath,
         instance: Instance,

@@ -8,6 +8,7 @@ raise their own errors once they are in use.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ from gateway.trouble import Trouble
 if TYPE_CHECKING:
     from policies.directory import DirectoryFile
     from policies.load import Limits
-    from tracker.archive import Archive
     from tracker.ledger import LedgerKey
+    from tracker.object_store import ObjectStore
     from tracker.record import Record
     from tracker.store import Store
 
@@ -82,23 +83,56 @@ def open_store(settings: Settings, *, must_exist: bool = True) -> Store:
     return Store(url)
 
 
-def open_archive(settings: Settings) -> Archive:
-    """The archive of the letters' octets."""
+def open_archive(settings: Settings) -> ObjectStore:
+    """The archive of the letters' octets; raises OSError."""
+    section = settings.archive
+    if section.kind == "s3":
+        from tracker.s3_archive import S3Archive
+
+        return S3Archive(
+            section.bucket or "",
+            scratch=settings.gateway.data_dir / "spool",
+            prefix=section.prefix or None,
+            endpoint=section.endpoint,
+            region=section.region,
+            access_key_id=section.access_key,
+            secret_access_key=section.secret_key,
+            memory_limit=section.memory_limit,
+        )
     from tracker.archive import Archive
 
-    if settings.archive.kind == "s3":
-        from gateway.serve import open_archive as open_s3
-
-        return open_s3(settings)
-    return Archive(settings.archive_path, memory_limit=settings.archive.memory_limit)
+    return Archive(settings.archive_path, memory_limit=section.memory_limit)
 
 
-def open_record(settings: Settings) -> Record:
-    """The record, its schema brought up to date. The caller holds the data directory's lock."""
-    from gateway import serve
+def open_record(settings: Settings, on_failure: Callable[[BaseException], None] | None = None) -> Record:
+    """The record, its schema brought up to date; raises :class:`Trouble`.
 
-    ledger_key(settings)  # says better what is wrong with it
-    return serve.open_record(settings)
+    The caller holds the data directory's lock.
+    """
+    from tracker.ledger import LedgerBroken
+    from tracker.record import Record
+    from tracker.store import StoreError, unavailable
+
+    key = ledger_key(settings)
+    try:
+        settings.gateway.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        store = open_store(settings, must_exist=False)
+        store.create()
+        store.hold_node(settings.gateway.node)
+        return Record(
+            store,
+            open_archive(settings),
+            key,
+            zone=settings.gateway.zone,
+            node=settings.gateway.node,
+            on_failure=on_failure,
+        )
+    except (OSError, ValueError, StoreError, LedgerBroken) as error:
+        raise Trouble(f"the record cannot be opened: {error}") from error
+    except Exception as error:
+        if not unavailable(error):
+            raise
+        raise Trouble(f"the database {settings.database_url} cannot be reached: {error}") from error
 
 
 def open_directory(settings: Settings) -> DirectoryFile:

@@ -16,7 +16,6 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from gateway.instance import Instance
 from gateway.intake import Intake, IntakeSettings
 from gateway.next_hops import NextHops
 from gateway.notices import Notices, NoticeSettings
+from gateway.opening import mac_secrets, open_record
 from gateway.outgoing import Timeouts
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
@@ -42,65 +42,23 @@ from gateway.settings import Settings, WireDoor
 from gateway.smtp_listener import SmtpListener
 from gateway.submission import PasswordCheck
 from gateway.tally import Tally
+from gateway.trouble import Trouble
 from gateway.web import WebServers
 from policies.directory import DirectoryFile
 from policies.load import Limits as PolicyLimits
 from policies.load import PolicyFile
-from tracker.archive import Archive
-from tracker.ledger import LedgerBroken, LedgerKey
 from tracker.model import Door
 from tracker.notice import GatewayIdentity
 from tracker.receipt_due import DEFAULT_EVENTS, ReceiptSettings
-from tracker.record import Record
 from tracker.states import Event
-from tracker.store import Store, StoreError
 
 _log = logging.getLogger("wasl.serve")
 
 ROLES = ("smtp", "relay", "notices", "dashboard", "upkeep")
 
 
-class StartError(RuntimeError):
+class StartError(Trouble):
     """The gateway cannot start; the message says what to do."""
-
-
-def open_archive(settings: Settings) -> Archive:
-    """The archive that the settings name."""
-    section = settings.archive
-    if section.kind == "s3":
-        from tracker.s3_archive import S3Archive
-
-        return S3Archive.of(
-            bucket=section.bucket or "",
-            prefix=section.prefix,
-            endpoint=section.endpoint,
-            region=section.region,
-            access_key=section.access_key,
-            secret_key=section.secret_key,
-            spool=settings.gateway.data_dir / "spool",
-            memory_limit=section.memory_limit,
-        )
-    return Archive(settings.archive_path, memory_limit=section.memory_limit)
-
-
-def open_record(settings: Settings, on_failure: Callable[[BaseException], None] | None = None) -> Record:
-    """The record that the settings name, its schema brought up to date; raises :class:`StartError`."""
-    try:
-        settings.gateway.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        key = LedgerKey.load(settings.ledger_origin, settings.ledger.key)
-        store = Store(settings.database_url)
-        store.create()
-        store.hold_node(settings.gateway.node)
-        return Record(
-            store,
-            open_archive(settings),
-            key,
-            zone=settings.gateway.zone,
-            node=settings.gateway.node,
-            on_failure=on_failure,
-        )
-    except (OSError, ValueError, StoreError, LedgerBroken) as error:
-        raise StartError(f"the record cannot be opened: {error}") from error
 
 
 def receipt_settings(settings: Settings) -> ReceiptSettings:
@@ -118,17 +76,6 @@ def receipt_settings(settings: Settings) -> ReceiptSettings:
     }
     events = {e for e in DEFAULT_EVENTS if chosen.get(e, True)} | {e for e, on in chosen.items() if on}
     return ReceiptSettings(events=frozenset(events), gather_above=r.digest_above)
-
-
-def mac_secrets(path: Path) -> list[bytes]:
-    """The secrets of return addresses, the newest first; raises :class:`StartError`."""
-    try:
-        lines = [line.strip() for line in path.read_text("ascii").splitlines() if line.strip()]
-        if not lines:
-            raise ValueError("is empty")
-        return [bytes.fromhex(line) for line in lines]
-    except (OSError, ValueError) as error:
-        raise StartError(f"{path}: no usable secret ({error}); `wasl init` makes one") from error
 
 
 class Gateway:
@@ -322,6 +269,8 @@ class Gateway:
             size=section.message_size,
             recipients=section.recipients,
             errors=section.errors_per_connection,
+            letters=section.letters_per_connection,
+            letter_time=section.letter_timeout.total_seconds(),
             command_time=section.command_timeout.total_seconds(),
             data_time=section.data_timeout.total_seconds(),
             connections=section.connections,
@@ -401,6 +350,7 @@ class Gateway:
     def reload(self) -> None:
         """Read directory and policy again; a broken file leaves the last good one in force."""
         faults = self.directory.reload() + self.policy.reload(self.directory.current)
+        self.passwords.forget()  # an account's server may be another one now
         metrics.CONFIG_FAULTS.set(len(faults))
         for fault in faults:
             _log.error("%s", fault)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tracker import schema
 from tracker.ledger import EvidenceRow
 from tracker.model import DeliveryKind
+from tracker.prepared import Prepared
 from tracker.receipt_due import ReceiptSettings, gathered
 from tracker.states import Event
 
@@ -260,3 +262,14 @@ def told(conn: Connection, bundle: Bundle) -> list[tuple[EvidenceRow, int]]:
         )
         for row in rows
     ]
+
+
+_INSERT_RECEIPT = {
+    "sqlite": Prepared(sqlite.insert(schema.receipt).on_conflict_do_nothing()),
+    "postgresql": Prepared(postgresql.insert(schema.receipt).on_conflict_do_nothing()),
+}
+
+
+def earn(conn: Connection, rows: list[dict[str, Any]]) -> None:
+    """Write receipts due; one of a kind per letter and delivery, ever (the first stands)."""
+    _INSERT_RECEIPT[conn.dialect.name].many(conn, rows)

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, bindparam, delete, select, update
 
 from tracker import schema
-from tracker.acceptance import insert_receipts
-from tracker.archive import Archive
+from tracker.due_receipts import earn
 from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.model import DeliveryKind, IdSource, LetterKind
+from tracker.object_store import ObjectStore
 from tracker.prepared import Prepared, PreparedIn
 from tracker.states import FINAL_STATES, Event, Grade, Outcome, Standing, State, move
 from tracker.writer import Desk
@@ -93,7 +93,7 @@ class NoteDesk(Desk):
 
     order = 2
 
-    def __init__(self, archive: Archive, book: EvidenceBook, ids: IdSource) -> None:
+    def __init__(self, archive: ObjectStore, book: EvidenceBook, ids: IdSource) -> None:
         self._archive = archive
         self._book = book
         self._ids = ids
@@ -147,7 +147,7 @@ class NoteDesk(Desk):
             _UPDATE.many(conn, list(waiting.values()))
         self._book.write(proofs)
         if receipts:
-            insert_receipts(conn, receipts)
+            earn(conn, receipts)
         done = [
             r
             for i, r in rows.items()

@@ -21,13 +21,14 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, delete, func, select
 
 from tracker import schema
-from tracker.acceptance import Acceptance, AcceptDesk, Accepted
-from tracker.archive import Archive
+from tracker.accept_desk import AcceptDesk
+from tracker.acceptance import Acceptance, Accepted
 from tracker.claims import Claim, ClaimDesk, Want
 from tracker.evidence import EvidenceBook
 from tracker.ledger import Checkpoint, Ledger, LedgerKey
 from tracker.model import IdSource, LetterKind, now_us
 from tracker.noting import Note, Noted, NoteDesk, forget_empty
+from tracker.object_store import ObjectStore
 from tracker.registers import Registers
 from tracker.states import State
 from tracker.store import Store
@@ -42,7 +43,7 @@ class Record:
     def __init__(
         self,
         store: Store,
-        archive: Archive,
+        archive: ObjectStore,
         key: LedgerKey,
         *,
         zone: str = "UTC",

@@ -129,3 +129,8 @@ def set_meta(conn: Connection, key: str, value: str) -> None:
         ),
         {"key": key, "value": value},
     )
+
+
+def unavailable(error: BaseException) -> bool:
+    """True for the database's own errors: it is not there, refuses us or is broken."""
+    return isinstance(error, DBAPIError | sqlite3.Error | psycopg.Error)

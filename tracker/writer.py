@@ -11,6 +11,7 @@ a commit that fails is reported as failed and the caller must not say 250.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -56,22 +57,22 @@ class Errand:
     token: Any
 
 
-class Desk:
+class Desk(ABC):
     """A kind of errand: what must be done before the transaction, inside it, and after it."""
 
     order = 5
 
-    def before(self, payloads: Sequence[Any]) -> None:
+    def before(self, payloads: Sequence[Any]) -> None:  # noqa: B027 - most desks have nothing to do here
         """Make durable what the rows will point to; raises OSError."""
 
+    @abstractmethod
     def inside(self, conn: Connection, payloads: Sequence[Any]) -> list[Any]:
         """Write the rows; one result for each payload."""
-        raise NotImplementedError
 
-    def after(self, payloads: Sequence[Any], results: list[Any]) -> None:
+    def after(self, payloads: Sequence[Any], results: list[Any]) -> None:  # noqa: B027
         """What may be done once the group is durable (tell others, remove objects)."""
 
-    def failed(self) -> None:
+    def failed(self) -> None:  # noqa: B027
         """The transaction was rolled back: forget what was cached of it."""
 
 

@@ -1,0 +1,435 @@
+"""The one transaction that makes acceptances a record.
+
+:class:`AcceptDesk` writes a group of :class:`tracker.acceptance.Acceptance`: archive objects first
+(synced), then letters, register numbers, deliveries, evidence, ledger entries and receipts due, all or
+nothing. A transaction seen before is answered with the first number; a letter that its server split
+gets the further recipients as deliveries of the same number (:mod:`tracker.same_letter`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from tracker import schema
+from tracker.acceptance import Acceptance, Accepted, DeliveryDraft, envelope_digest
+from tracker.claims import Claim, Parcel
+from tracker.due_receipts import earn
+from tracker.evidence import EvidenceBook, Proof, evidence_row
+from tracker.model import DeliveryKind, IdSource, LetterKind, LetterNumber, id_text
+from tracker.object_store import ObjectStore
+from tracker.prepared import Prepared
+from tracker.registers import Registers
+from tracker.same_letter import find_halves, find_repeats, find_threads, half_key
+from tracker.states import Event, Grade, Outcome, State
+from tracker.writer import Desk
+
+
+class AcceptDesk(Desk):
+    """Writes acceptances in groups."""
+
+    order = 1
+
+    def __init__(
+        self,
+        archive: ObjectStore,
+        book: EvidenceBook,
+        ids: IdSource,
+        registers: Registers,
+        accepted: Callable[[Sequence[Accepted]], None] | None = None,
+    ) -> None:
+        self._archive = archive
+        self._book = book
+        self._ids = ids
+        self._registers = registers
+        self._accepted = accepted
+        self._stored: set[str] = set()  # of a group that failed after its objects were durable
+
+    def archive_key(self, a: Acceptance) -> str:
+        return self._archive.key_for(a.submission_id, a.at_us)
+
+    def before(self, payloads: Sequence[Acceptance]) -> None:
+        keyed = [(self.archive_key(a), a.octets) for a in payloads]
+        items = [item for item in keyed if item[0] not in self._stored]
+        if items:
+            self._archive.store(items)
+            self._stored.update(key for key, _ in items)
+
+    def inside(self, conn: Connection, payloads: Sequence[Acceptance]) -> list[Accepted]:
+        lot = _Lot(self, conn)
+        numbered: dict[tuple[str, int], int] = {}
+        for a in payloads:
+            if a.number_shape and a.agency:
+                numbered.setdefault((a.agency, self._registers.year(a.at_us)), 0)
+        if numbered and conn.dialect.name != "sqlite":
+            # Counter rows are the locks of an agency's register: taken in sorted order before the look for
+            # repeats, so that two nodes can neither deadlock nor both miss each other's half of a letter.
+            self._registers.lock(conn, sorted(numbered))
+        digests = [envelope_digest(a) for a in payloads]
+        repeats = find_repeats(conn, payloads, digests)
+        halves = find_halves(conn, payloads)
+        threads = find_threads(conn, payloads)
+        fresh: list[tuple[Acceptance, bytes]] = []
+        plans: list[tuple[Acceptance, bytes, Accepted | None]] = []
+        seen: dict[bytes, int] = {}
+        for i, (a, digest) in enumerate(zip(payloads, digests, strict=True)):
+            plans.append((a, digest, repeats.get(digest)))
+            if digest not in repeats and digest not in seen:
+                seen[digest] = i
+                fresh.append((a, digest))
+        new_letters: dict[tuple[str | None, str, str | None, bytes], tuple[int, str | None, int]] = {}
+        wants: dict[tuple[str, int], list[Acceptance]] = {}
+        for a, _ in fresh:
+            key = half_key(a)
+            if key is not None and (key in halves or key in new_letters):
+                continue
+            if key is not None:
+                new_letters[key] = (0, None, 0)
+            if a.number_shape and a.agency:
+                wants.setdefault((a.agency, self._registers.year(a.at_us)), []).append(a)
+        numbers: dict[int, LetterNumber] = {}
+        for (agency, year), lots in sorted(wants.items()):
+            first = self._registers.take(conn, agency, year, len(lots))
+            for seq, a in enumerate(lots, start=first):
+                numbers[id(a)] = LetterNumber.shape(a.number_shape or "", agency, year, seq)
+        results: list[Accepted] = []
+        written: dict[bytes, Accepted] = {}
+        new_letters.clear()
+        for a, digest, repeat in plans:
+            if repeat is not None or digest in written:
+                results.append(repeat or written[digest])
+                continue
+            key = half_key(a)
+            known = None if key is None else halves.get(key) or new_letters.get(key)
+            number = numbers.get(id(a))
+            accepted = lot.write(a, digest, number, known, threads)
+            if key is not None and known is None:
+                new_letters[key] = (accepted.letter_id, accepted.number, 0)
+            written[digest] = Accepted(letter_id=accepted.letter_id, number=accepted.number, repeat=True)
+            results.append(accepted)
+        lot.flush()
+        return results
+
+    def after(self, payloads: Sequence[Acceptance], results: list[Accepted]) -> None:
+        for a, accepted in zip(payloads, results, strict=True):
+            self._stored.discard(self.archive_key(a))
+            if accepted.repeat:
+                self._archive.delete(self.archive_key(a))  # the object of a repeat is referred to by nothing
+        if self._accepted is not None:
+            self._accepted(results)
+
+    def failed(self) -> None:
+        self._book.forget()
+
+
+_INSERT_LETTER = Prepared(insert(schema.letter))
+_INSERT_SUBMISSION = Prepared(insert(schema.submission))
+_INSERT_DELIVERY = Prepared(insert(schema.delivery))
+_INSERT_ATTEMPT = Prepared(insert(schema.attempt))
+_SETTLE = Prepared(
+    update(schema.receipt)
+    .where(schema.receipt.c.id == bindparam("b_id"))
+    .values(state="sent", sent_letter_id=bindparam("b_letter"))
+)
+
+
+class _Lot:
+    """The rows of one group, gathered so that each table gets one executemany."""
+
+    def __init__(self, desk: AcceptDesk, conn: Connection) -> None:
+        self._desk = desk
+        self._conn = conn
+        self.letters: list[dict[str, Any]] = []
+        self.submissions: list[dict[str, Any]] = []
+        self.deliveries: list[dict[str, Any]] = []
+        self.attempts: list[dict[str, Any]] = []
+        self.proofs: list[Proof] = []
+        self.receipts: list[dict[str, Any]] = []
+        self.settled: list[dict[str, Any]] = []
+
+    def write(
+        self,
+        a: Acceptance,
+        digest: bytes,
+        number: LetterNumber | None,
+        known: tuple[int, str | None, int] | None,
+        threads: dict[str, tuple[int, int]],
+    ) -> Accepted:
+        desk = self._desk
+        submission_id, archive_key = a.submission_id, desk.archive_key(a)
+        if known is None:
+            letter_id = desk._ids.next()
+            text = number.text if number else None
+            self.letters.append(_letter_row(a, letter_id, number, threads))
+            already: set[str] = set()
+        else:
+            letter_id, text, _ = known
+            already = {
+                row["recipient_key"] for row in self.deliveries if row["letter_id"] == letter_id
+            } | set(
+                self._conn.execute(
+                    select(schema.delivery.c.recipient_key).where(schema.delivery.c.letter_id == letter_id)
+                ).scalars()
+            )
+        drafts = [d for d in a.deliveries if d.recipient.address.key not in already]
+        parcel = _parcel(a, letter_id, submission_id, archive_key, text)
+        self.submissions.append(_submission_row(a, letter_id, submission_id, archive_key, digest))
+        claims = [c for d in drafts if (c := self._delivery(a, d, parcel)) is not None]
+        if a.kind in (LetterKind.LETTER, LetterKind.SHADOW, LetterKind.REFUSED) and drafts:
+            self._prove(a, letter_id, text, drafts)
+        for receipt_id in a.receipt_ids:
+            self.settled.append({"b_id": receipt_id, "b_letter": letter_id})
+        return Accepted(letter_id=letter_id, number=text, claims=tuple(claims))
+
+    def _delivery(self, a: Acceptance, d: DeliveryDraft, parcel: Parcel) -> Claim | None:
+        desk = self._desk
+        delivery_id = desk._ids.next()
+        take = a.hand_to is not None and d.state is State.QUEUED
+        proven = d.kind in (DeliveryKind.LETTER, DeliveryKind.SHADOW)
+        grade = Grade.ACCEPTED if proven and d.state is not State.REFUSED else Grade.NONE
+        outcome = Outcome.FAILED if d.state is State.REFUSED else Outcome.OPEN
+        address = d.recipient.address
+        self.deliveries.append(
+            {
+                "id": delivery_id,
+                "letter_id": parcel.letter_id,
+                "submission_id": parcel.submission_id,
+                "kind": d.kind.value,
+                "recipient": str(address),
+                "recipient_key": address.key,
+                "agency": d.agency,
+                "bcc": d.bcc,
+                "notify": d.recipient.notify,
+                "orcpt": d.recipient.orcpt,
+                "asks": " ".join(d.asks),
+                "tag": d.tag,
+                "subject_tag": d.subject_tag,
+                "sign": d.sign,
+                "require_tls": d.require_tls,
+                "hop": d.hop,
+                "state": State.SENDING.value if take else d.state.value,
+                "grade": int(grade),
+                "outcome": outcome.value,
+                "next_us": a.at_us,
+                "attempts": 1 if take else 0,
+                "lease_owner": a.hand_to if take else None,
+                "lease_us": a.lease_us if take else None,
+                "expires_us": a.expires_us,
+                "changed_us": a.at_us,
+                "last_reply": d.reason.get("reply"),
+            }
+        )
+        if d.state in (State.HELD, State.REFUSED) and proven:
+            event = Event.HELD if d.state is State.HELD else Event.REFUSED
+            evidence_id = self.note(a, parcel.letter_id, delivery_id, event, grade, d.reason)
+            if event in d.asks and not a.envelope.sender.is_null:
+                self._receipt(a, parcel.letter_id, delivery_id, event, evidence_id)
+        if not take:
+            return None
+        attempt_id = desk._ids.next()
+        self.attempts.append(
+            {
+                "id": attempt_id,
+                "delivery_id": delivery_id,
+                "started_us": a.at_us,
+                "owner": a.hand_to,
+                "hop": d.hop,
+            }
+        )
+        return Claim(
+            delivery_id=delivery_id,
+            attempt_id=attempt_id,
+            kind=d.kind,
+            recipient=address,
+            agency=d.agency,
+            notify=d.recipient.notify,
+            orcpt=d.recipient.orcpt,
+            hop=d.hop,
+            attempts=1,
+            expires_us=a.expires_us,
+            warned_us=None,
+            tag=d.tag,
+            subject_tag=d.subject_tag,
+            sign=d.sign,
+            require_tls=d.require_tls,
+            in_doubt=False,
+            due_us=a.at_us,
+            parcel=parcel,
+        )
+
+    def _prove(self, a: Acceptance, letter_id: int, number: str | None, drafts: list[DeliveryDraft]) -> None:
+        detail = {
+            "number": number,
+            "sender": str(a.envelope.sender),
+            "author": a.author,
+            "account": a.peer.account,
+            "peer": a.peer.peer,
+            "recipients": [str(d.recipient.address) for d in drafts],
+            "subject": a.subject,
+            "message_id": a.message_id,
+            "sha256": a.octets.sha256.hex(),
+            "size": a.octets.size,
+            "policy_version": a.policy_version,
+        }
+        if a.kind is LetterKind.REFUSED:
+            self.note(a, letter_id, None, Event.REFUSED, Grade.NONE, detail)
+            return
+        evidence_id = self.note(a, letter_id, None, Event.SUBMITTED, Grade.ACCEPTED, detail)
+        if not a.envelope.sender.is_null and any(Event.SUBMITTED in d.asks for d in drafts):
+            self._receipt(a, letter_id, 0, Event.SUBMITTED, evidence_id)
+
+    def note(
+        self,
+        a: Acceptance,
+        letter_id: int,
+        delivery_id: int | None,
+        event: Event,
+        grade: Grade,
+        detail: dict[str, Any],
+    ) -> int:
+        evidence_id = self._desk._ids.next()
+        row = evidence_row(
+            id=evidence_id,
+            letter_id=letter_id,
+            delivery_id=delivery_id,
+            event=event.value,
+            grade=int(grade),
+            at_us=a.at_us,
+            noted_us=a.at_us,
+            detail=detail,
+        )
+        whole = delivery_id is None
+        self.proofs.append(Proof(row, a.octets.sha256, a.parts) if whole else Proof(row))
+        return evidence_id
+
+    def _receipt(
+        self, a: Acceptance, letter_id: int, delivery_id: int, event: Event, evidence_id: int
+    ) -> None:
+        self.receipts.append(
+            {
+                "id": self._desk._ids.next(),
+                "letter_id": letter_id,
+                "delivery_id": delivery_id,
+                "kind": event.value,
+                "recipient": str(a.envelope.sender),
+                "evidence_id": evidence_id,
+                "due_us": a.at_us,
+                "state": "due",
+            }
+        )
+
+    def flush(self) -> None:
+        conn = self._conn
+        for statement, rows in (
+            (_INSERT_LETTER, self.letters),
+            (_INSERT_SUBMISSION, self.submissions),
+            (_INSERT_DELIVERY, self.deliveries),
+            (_INSERT_ATTEMPT, self.attempts),
+        ):
+            if rows:
+                statement.many(conn, rows)
+        if self.receipts:
+            earn(conn, self.receipts)
+        if self.settled:
+            _SETTLE.many(conn, self.settled)
+        self._desk._book.write(self.proofs)
+
+
+def _letter_row(
+    a: Acceptance, letter_id: int, number: LetterNumber | None, threads: dict[str, tuple[int, int]]
+) -> dict[str, Any]:
+    answers, thread_id = None, letter_id
+    # The subject's number is the surest reference, then In-Reply-To and References from the last backwards.
+    for ref in (a.subject_number, *reversed(a.references)):
+        if ref and ref in threads:
+            answers, thread_id = threads[ref]
+            break
+    return {
+        "id": letter_id,
+        "kind": a.kind.value,
+        "number": number.text if number else None,
+        "agency": a.agency,
+        "year": number.year if number else None,
+        "seq": number.seq if number else None,
+        "author": a.author,
+        "author_name": a.author_name,
+        "message_id": a.message_id,
+        "subject": a.subject,
+        "subject_fold": a.subject_fold,
+        "digest": a.digest,
+        "thread_id": thread_id,
+        "answers": answers,
+        "receipt_for": a.receipt_for,
+        "classification": a.classification,
+        "urgency": a.urgency,
+        "due_us": a.due_us,
+        "accepted_us": a.at_us,
+    }
+
+
+def _submission_row(
+    a: Acceptance, letter_id: int, submission_id: int, archive_key: str, digest: bytes
+) -> dict[str, Any]:
+    e = a.envelope
+    return {
+        "id": submission_id,
+        "letter_id": letter_id,
+        "at_us": a.at_us,
+        "door": a.peer.door.value,
+        "peer": a.peer.peer,
+        "helo": a.peer.helo,
+        "tls": str(a.peer.tls) if a.peer.tls else None,
+        "account": a.peer.account,
+        "sender": str(e.sender),
+        "ret": e.ret,
+        "envid": e.envid,
+        "body": e.body,
+        "smtputf8": e.smtputf8,
+        "requiretls": e.requiretls,
+        "size": a.octets.size,
+        "sha256": a.octets.sha256,
+        "archive_key": archive_key,
+        "envelope_digest": digest,
+        "facts": a.facts,
+        "facts_version": a.facts_version,
+        "decision": a.decision,
+        "policy_version": a.policy_version,
+    }
+
+
+def _parcel(
+    a: Acceptance, letter_id: int, submission_id: int, archive_key: str, number: str | None
+) -> Parcel:
+    e = a.envelope
+    return Parcel(
+        letter_id=letter_id,
+        submission_id=submission_id,
+        letter_kind=a.kind,
+        number=number,
+        agency=a.agency,
+        author=a.author,
+        message_id=a.message_id,
+        classification=a.classification,
+        urgency=a.urgency,
+        letter_due_us=a.due_us,
+        at_us=a.at_us,
+        door=a.peer.door,
+        peer=a.peer.peer,
+        helo=a.peer.helo,
+        tls=str(a.peer.tls) if a.peer.tls else None,
+        account=a.peer.account,
+        sender=e.sender,
+        ret=e.ret,
+        envid=e.envid,
+        body=e.body,
+        smtputf8=e.smtputf8,
+        requiretls=e.requiretls,
+        size=a.octets.size,
+        sha256=a.octets.sha256,
+        archive_key=archive_key,
+        facts=a.facts,
+        octets=a.octets if a.octets.memory is not None else None,
+        wire_id=id_text(submission_id),
+    )

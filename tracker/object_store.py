@@ -1,0 +1,29 @@
+"""The few calls that the record asks of an archive, whether its objects are files or lie on S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from tracker.archive import Octets
+from tracker.spool import Spool
+
+
+class ObjectStore(Protocol):
+    """Write-once objects, durable before anybody names them (:class:`tracker.archive.Archive`)."""
+
+    def key_for(self, submission_id: int, at_us: int, /) -> str: ...
+
+    def spool(self) -> Spool: ...
+
+    def store(self, items: Sequence[tuple[str, Octets]]) -> None: ...
+
+    def open(self, key: str) -> Octets: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def keys(self) -> Iterator[str]: ...
+
+    def free_bytes(self) -> int: ...
+
+    def close(self) -> None: ...
