@@ -281,12 +281,19 @@ class Receipts(Section):
     """Which events send the author a receipt by mail, unless agency, policy or NOTIFY say otherwise."""
 
     accepted: bool = True
+    """The letter was accepted, with its number."""
     relayed: bool = False
+    """The agency's server took it, no more is known."""
     delivered: bool = True
+    """It is in the mailbox."""
     late: bool = True
+    """It could not be delivered yet."""
     failed: bool = True
+    """It was not delivered, or was cancelled."""
     read: bool = True
+    """The recipient's mail program reported it as displayed."""
     processed: bool = True
+    """The agency closed or answered it."""
     digest_above: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 5
     """Above this number of recipients receipts are gathered into a digest."""
     digest_after: Duration = timedelta(minutes=15)
@@ -297,6 +304,7 @@ class Dashboard(Section):
     """The pages."""
 
     enabled: bool = True
+    """Serve the pages."""
     listen: Listening = Endpoint("127.0.0.1", 8025)
     """Behind a TLS proxy, or with a certificate of its own."""
     base_url: WebUrl | None = None
@@ -304,7 +312,9 @@ class Dashboard(Section):
     language: Literal["ar", "en"] = "ar"
     """First language of pages and receipts."""
     certificate: Located | None = None
+    """PEM file, for pages without a TLS proxy in front."""
     key: Located | None = None
+    """Its key."""
     session: Duration = timedelta(hours=8)
     """An idle session ends after this."""
 
@@ -319,6 +329,7 @@ class Metrics(Section):
     """Prometheus metrics and /healthz."""
 
     enabled: bool = True
+    """Serve metrics and health."""
     listen: Listening = Endpoint("127.0.0.1", 9125)
     """Keep it on loopback or on the monitoring network."""
 
@@ -327,7 +338,9 @@ class Log(Section):
     """Logs go to standard error, one Postfix-style line per recipient among them."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged; lines per recipient are `info`."""
     format: Literal["text", "json"] = "text"
+    """`text`: lines as syslog has them; `json`: one object a line."""
 
 
 class LedgerSection(Section):
@@ -352,6 +365,7 @@ class GatewayDkim(Section):
     """Signature of the gateway's own mail: receipts and notices."""
 
     selector: Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$")]
+    """Name of the key in DNS."""
     key_file: Located
     """Private key (PEM), RSA or Ed25519."""
 

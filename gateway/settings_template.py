@@ -1,7 +1,8 @@
 """The commented ``wasl.toml`` that ``wasl init`` writes, made from the settings' own fields.
 
 What a new gateway must say stands there as keys, everything else as comments with its default, so
-that the file documents itself and cannot disagree with the code.
+that the file documents itself and cannot disagree with the code. The README's table is made of the
+same fields: ``python -m gateway.settings_template`` prints it.
 """
 
 from __future__ import annotations
@@ -49,6 +50,28 @@ def template(given: Mapping[str, Mapping[str, Any]], listen: Sequence[Mapping[st
     return "\n".join(out)
 
 
+def table() -> str:
+    """The README's table of settings: one row a key, with its default and what it means."""
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    for name, info in Settings.model_fields.items():
+        model = _model(info)
+        if model is None:
+            continue
+        several = model in (Listen, GatewayDkim)
+        for key, field in model.model_fields.items():
+            words = " ".join((field.description or "").split()).replace("|", "\\|").replace("<", "&lt;")
+            shown = f"`[[{name}]]` `{key}`" if several else f"`{name}.{key}`"
+            rows.append(f"| {shown} | {_default(field)} | {words} |")
+    return "\n".join(rows)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return "" if value is None else f"`{toml(value)}`"
+
+
 def _entries(name: str, model: type[BaseModel], entries: Sequence[Mapping[str, str]]) -> str:
     lines = [
         f"# {key}: {field.description}" for key, field in model.model_fields.items() if field.description
@@ -83,3 +106,7 @@ def toml(value: object) -> str:
         return f'"{value}"'
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'
+
+
+if __name__ == "__main__":
+    print(table())
