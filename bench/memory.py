@@ -4,9 +4,9 @@
    megabyte is given, then all end at once and are relayed.
 2. A circular: one letter of 10 MB to an agency's 110 others, each with a server of its own.
 
-What counts is resident memory with the pages of mapped files in it. It ends with one line of JSON, and with
-status 1 when the first scene needs more than 300 MB, the second more than three copies of the letter above what
-the gateway needed before, or a letter is lost.
+What counts is resident memory with the pages of mapped files in it. It ends with one line of JSON, and
+with status 1 when the first scene needs more than 300 MB, the second more than three copies of the letter
+above what the gateway needed before, or a letter is lost.
 """
 
 from __future__ import annotations
@@ -142,9 +142,8 @@ def main() -> int:
     )
     print(f"  {load.first / megabyte:,.0f} MB before; all letters arrived once: {whole}")
     print(f"circular of {CIRCULAR // megabyte} MB to {AGENCIES} agencies:")
-    print(
-        f"  {many.resident / megabyte:,.0f} MB at most, {many.first / megabyte:,.0f} MB before: {copies:.1f} copies"
-    )
+    print(f"  {many.resident / megabyte:,.0f} MB at most, {many.first / megabyte:,.0f} MB before,")
+    print(f"  so {copies:.1f} copies of it in memory")
     print(f"  every agency got it: {sent}")
     good = whole and sent and load.resident <= LIMIT and copies <= 3
     print(
