@@ -60,6 +60,18 @@ def find(conn: Connection, name: str) -> list[tuple[int, str]]:
     return [(r.id, r.recipient) for r in rows]
 
 
+def letters(conn: Connection, ref: str) -> list[int]:
+    """Ids of the letters meant by a Message-ID, with or without brackets, or by what :func:`find` knows."""
+    c = schema.letter.c
+    if "@" in ref:
+        bare = ref.strip("<> ")
+        wanted = select(c.id).where(c.message_id.in_((ref, f"<{bare}>", bare)))
+        return list(conn.scalars(wanted.order_by(c.id).limit(100)))
+    rows = [i for i, _ in find(conn, ref)][:500]
+    d = schema.delivery.c
+    return sorted(set(conn.scalars(select(d.letter_id).where(d.id.in_(rows)))))
+
+
 def act(record: Record, what: Act, names: Sequence[str], person: str, extend_us: int) -> list[Done]:
     """Do ``what`` to the deliveries meant by ``names``; ``extend_us`` is the new expiry of a requeued one."""
     out: list[Done] = []

@@ -14,9 +14,25 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tracker import schema
+
+__all__ = [
+    "Connection",
+    "DatabaseError",
+    "Engine",
+    "Store",
+    "StoreError",
+    "lost_connection",
+    "meta",
+    "set_meta",
+    "sqlite_url",
+    "unavailable",
+]
+
+# What the other folders need to name of SQLAlchemy, which stays in this one.
+DatabaseError = SQLAlchemyError
 
 
 class StoreError(Exception):

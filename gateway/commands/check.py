@@ -236,10 +236,8 @@ def _certificate(about: str, certificate: Path, key: Path, hostname: str) -> Ite
 def _data(settings: Settings) -> Iterator[Finding]:
     import shutil
 
-    from sqlalchemy.exc import SQLAlchemyError
-
     from gateway.opening import open_store
-    from tracker.store import StoreError
+    from tracker.store import DatabaseError, StoreError
 
     folder = settings.gateway.data_dir
     if not folder.is_dir():
@@ -265,7 +263,7 @@ def _data(settings: Settings) -> Iterator[Finding]:
         yield Finding(level="ok", about="database", text=f"database: {store.dialect}")
     except (Trouble, StoreError) as e:
         yield Finding(level="fault", about="database", text=str(e))
-    except SQLAlchemyError as e:
+    except DatabaseError as e:
         what = str(getattr(e, "orig", None) or e).splitlines()[0]
         yield Finding(level="fault", about="database", text=f"the database: {what}")
 

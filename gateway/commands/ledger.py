@@ -97,19 +97,15 @@ def verify(
 ) -> None:
     """Recompute everything from entries and archive; name each row that does not fit."""
     from gateway.opening import ledger_key, open_archive
-    from tracker.audit_ledger import verify_store
-    from tracker.ledger import Ledger
+    from tracker.audit_ledger import audit_store
 
     settings = load_settings(config)
     secret = ledger_key(settings)
     archive = open_archive(settings)
-    with reading(settings) as conn:
-        ledger = Ledger(secret)
-        if checkpoint is not None:
-            ledger.must_contain(conn, checkpoint.read_text("utf-8"))
-        with progress("verifying") as show:
-            misfits = verify_store(conn, archive, secret, show)
-        size = ledger.head(conn).size
+    kept = [checkpoint.read_text("utf-8")] if checkpoint is not None else []
+    with reading(settings) as conn, progress("verifying") as show:
+        audit = audit_store(conn, archive, secret, show, kept=kept)
+    misfits, size = audit.misfits, audit.entries
     if as_json:
         for one in misfits:
             put_json(json_of(one))

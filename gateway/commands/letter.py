@@ -14,10 +14,9 @@ from gateway.commands.reading import clock, operator, reading
 from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from gateway.settings import Settings
     from tracker.letter_page import LetterPage
+    from tracker.store import Connection
 
 app = typer.Typer(no_args_is_help=True, help="Letters: list, show, trace.")
 
@@ -149,21 +148,11 @@ def _pages(settings: Settings, ref: str, action: str) -> list[LetterPage]:
 
 
 def _find(conn: Connection, ref: str) -> list[int]:
-    from sqlalchemy import select
-
     from tracker.letter_page import find
-    from tracker.queue import find as deliveries
-    from tracker.schema import delivery, letter
+    from tracker.queue import letters
 
     found = find(conn, operator(), ref)
-    if found is not None:
-        return [found]
-    if "@" in ref:
-        bare = ref.strip("<> ")
-        wanted = select(letter.c.id).where(letter.c.message_id.in_((ref, f"<{bare}>", bare)))
-        return list(conn.scalars(wanted.order_by(letter.c.id).limit(100)))
-    rows = [i for i, _ in deliveries(conn, ref)]
-    return sorted(set(conn.scalars(select(delivery.c.letter_id).where(delivery.c.id.in_(rows[:500])))))
+    return letters(conn, ref) if found is None else [found]
 
 
 def _head(page: LetterPage, settings: Settings) -> None:

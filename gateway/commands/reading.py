@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from gateway.settings import Settings
     from tracker.access import Viewer
+    from tracker.store import Connection
 
 
 @contextmanager
