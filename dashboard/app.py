@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -27,6 +26,7 @@ from dashboard.guard import Guard
 from dashboard.language import N_
 from dashboard.throttle import Throttle
 from dashboard.visit import STATIC, PasswordChangeNeeded, SignInNeeded, Visit, environment, own_pages_only
+from tracker.store import DatabaseError
 
 log = logging.getLogger("wasl.dashboard")
 
@@ -102,7 +102,7 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.add_exception_handler(PasswordChangeNeeded, _password_needed)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _bad_request)
-    app.add_exception_handler(SQLAlchemyError, _record_away)
+    app.add_exception_handler(DatabaseError, _record_away)
     app.add_exception_handler(OSError, _record_away)
     return app
 

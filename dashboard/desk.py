@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Engine
-
 from tracker.integrity import Content
+from tracker.store import Connection, Engine
 
 T = TypeVar("T")
 

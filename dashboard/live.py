@@ -25,7 +25,6 @@ from typing import cast
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from dashboard.desk import DashboardDesk
@@ -34,6 +33,7 @@ from dashboard.visit import SignedIn, Visit, load_session
 from tracker import audit, queries
 from tracker.access import Viewer
 from tracker.model import id_text
+from tracker.store import DatabaseError
 
 router = APIRouter()
 log = logging.getLogger("wasl.dashboard.live")
@@ -125,7 +125,7 @@ class Hub:
                         looked = time.monotonic()
                     if changed:
                         self._tell(changed)
-                except SQLAlchemyError:
+                except DatabaseError:
                     log.warning("the record cannot be read; live pages wait", exc_info=True)
         finally:
             self._desk.changes.unsubscribe(listener)
@@ -206,7 +206,7 @@ async def _events(
                         yield "event: over\ndata: {}\n\n"
                         return
                     yield ": still here\n\n"
-    except SQLAlchemyError:
+    except DatabaseError:
         log.warning("a live page ends: the record cannot be read", exc_info=True)
     finally:
         hub.leave(stream)

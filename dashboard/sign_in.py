@@ -12,13 +12,13 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
-from sqlalchemy import Connection
 
 from dashboard.language import LANGUAGES, N_
 from dashboard.throttle import Throttle
 from dashboard.visit import LANGUAGE_COOKIE, Anyone, Visit, cookie_name, safe_path
 from tracker import accounts, audit
 from tracker.accounts import AccountError, Fault
+from tracker.store import Connection
 
 router = APIRouter()
 Field = Annotated[str, Form()]

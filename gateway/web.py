@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import uvicorn
+from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -38,6 +39,7 @@ class WebServers:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._pages: FastAPI | None = None
         self._servers: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
 
     async def start(self) -> None:
@@ -49,12 +51,15 @@ class WebServers:
             extra: dict[str, Any] = {}
             if section.certificate is not None and section.key is not None:
                 extra = {"ssl_certfile": str(section.certificate), "ssl_keyfile": str(section.key)}
-            await self._serve("dashboard", make_app(self._desk()), section.listen, **extra)
+            self._pages = make_app(self._desk())
+            await self._serve("dashboard", self._pages, section.listen, **extra)
 
     async def stop(self) -> None:
+        if self._pages is not None:
+            self._pages.state.hub.stop()  # live pages never end by themselves
         for server, _ in self._servers:
             server.should_exit = True
-            server.force_exit = True  # live pages never end by themselves
+            server.force_exit = True
         for _, task in self._servers:
             try:
                 await asyncio.wait_for(task, 10)

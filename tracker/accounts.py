@@ -120,8 +120,12 @@ def make(
     display: str = "",
     language: str = "ar",
     must_change: bool = True,
+    hashed: str | None = None,
 ) -> Account:
-    """Add an account; raises :class:`AccountError`. The caller checks that the agency exists."""
+    """Add an account; raises :class:`AccountError`. The caller checks that the agency exists.
+
+    ``hashed`` is :func:`hash_password` of the password when the caller made it beforehand.
+    """
     plain = clean_name(name)
     check_password(plain, password)
     _check_agency(role, agency)
@@ -134,7 +138,7 @@ def make(
             display=display.strip()[:200],
             agency=agency,
             role=role.value,
-            password=_hasher.hash(password),
+            password=hashed or hash_password(password),
             language=language,
             disabled=False,
             must_change=must_change,
@@ -164,11 +168,13 @@ def everyone(conn: Connection) -> Sequence[Account]:
     return [_account(row) for row in conn.execute(select(account).order_by(account.c.name))]
 
 
-def set_password(conn: Connection, name: str, password: str, *, must_change: bool) -> Account:
+def set_password(
+    conn: Connection, name: str, password: str, *, must_change: bool, hashed: str | None = None
+) -> Account:
     """Give a new password and end every session of the account; raises :class:`AccountError`."""
     found = _needed(conn, name)
     check_password(found.name, password)
-    put_password(conn, found.id, hash_password(password), must_change=must_change)
+    put_password(conn, found.id, hashed or hash_password(password), must_change=must_change)
     return found
 
 
