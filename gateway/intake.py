@@ -47,10 +47,10 @@ from tracker.model import (
     id_text,
     now_us,
 )
-from tracker.receipt_due import PLAIN_MAIL, ReceiptSettings, asks
+from tracker.receipt_due import PLAIN_MAIL, ReceiptSettings, asks, changed, named
 from tracker.reply import Reply
 from tracker.search import fold
-from tracker.states import Event, State
+from tracker.states import State
 
 _log = logging.getLogger("wasl.intake")
 
@@ -361,13 +361,16 @@ class Intake:
         )
 
     def _asks(self, v: Verdict, facts: Facts, agency: Agency | None) -> tuple[str, ...]:
-        """The events that earn the author a receipt: policy first, then the agency, then the settings."""
-        settings = self._settings.receipts if v.kind is not Kind.PASS else PLAIN_MAIL
-        if v.receipts is not None:
-            settings = replace(settings, events=frozenset(Event(name) for name in v.receipts))
-        elif agency is not None and agency.receipts and v.kind is not Kind.PASS:
-            wanted = {e for e in Event if agency.receipt(e.value, e in settings.events)}
-            settings = replace(settings, events=frozenset(wanted))
+        """The events that earn the author a receipt: policy first, then the agency, then the settings.
+
+        An agency in shadow mode is told no more than any mail server would tell it.
+        """
+        followed = v.kind not in (Kind.PASS, Kind.SHADOW)
+        settings = self._settings.receipts if followed else PLAIN_MAIL
+        if followed and v.receipts is not None:
+            settings = replace(settings, events=named(v.receipts))
+        elif followed and agency is not None:
+            settings = replace(settings, events=changed(settings.events, agency.receipts))
         lists = bool(facts.automatic & {Automatic.LIST, Automatic.BULK})
         others = bool(facts.automatic - {Automatic.LIST, Automatic.BULK})
         told = {

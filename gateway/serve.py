@@ -49,8 +49,7 @@ from policies.load import Limits as PolicyLimits
 from policies.load import PolicyFile
 from tracker.model import Door
 from tracker.notice import GatewayIdentity
-from tracker.receipt_due import DEFAULT_EVENTS, ReceiptSettings
-from tracker.states import Event
+from tracker.receipt_due import DEFAULT_EVENTS, NAMES, ReceiptSettings, changed
 
 _log = logging.getLogger("wasl.serve")
 
@@ -64,18 +63,8 @@ class StartError(Trouble):
 def receipt_settings(settings: Settings) -> ReceiptSettings:
     """The events that earn a receipt by the settings."""
     r = settings.receipts
-    chosen = {
-        Event.SUBMITTED: r.accepted,
-        Event.RELAYED: r.relayed,
-        Event.DELIVERED: r.delivered,
-        Event.LATE: r.late,
-        Event.FAILED: r.failed,
-        Event.CANCELLED: r.failed,
-        Event.READ: r.read,
-        Event.PROCESSED: r.processed,
-    }
-    events = {e for e in DEFAULT_EVENTS if chosen.get(e, True)} | {e for e, on in chosen.items() if on}
-    return ReceiptSettings(events=frozenset(events), gather_above=r.digest_above)
+    events = changed(DEFAULT_EVENTS, ((name, getattr(r, name)) for name in NAMES))
+    return ReceiptSettings(events=events, gather_above=r.digest_above)
 
 
 class Gateway:

@@ -44,6 +44,17 @@ DEFAULT_EVENTS = frozenset(
 )
 """Informs and does not flood: relay and registration are on the dashboard."""
 
+NAMES = {
+    "accepted": frozenset({Event.SUBMITTED}),
+    "relayed": frozenset({Event.RELAYED}),
+    "delivered": frozenset({Event.DELIVERED}),
+    "late": frozenset({Event.LATE, Event.HELD}),
+    "failed": frozenset({Event.FAILED, Event.CANCELLED, Event.REFUSED}),
+    "read": frozenset({Event.READ}),
+    "processed": frozenset({Event.PROCESSED, Event.RETURNED}),
+}
+"""What settings, agencies and policies call the events."""
+
 PLAIN_MAIL_EVENTS = frozenset({Event.REFUSED, Event.LATE, Event.FAILED, Event.CANCELLED})
 """What any mail server tells of mail that is no letter."""
 
@@ -57,6 +68,18 @@ class ReceiptSettings:
 
 
 PLAIN_MAIL = ReceiptSettings(events=PLAIN_MAIL_EVENTS)
+
+
+def named(names: Iterable[str]) -> frozenset[Event]:
+    """The events that a policy's ``receipts: [accepted, failed]`` means; KeyError for another word."""
+    return frozenset(event for name in names for event in NAMES[name])
+
+
+def changed(events: frozenset[Event], wanted: Iterable[tuple[str, bool]]) -> frozenset[Event]:
+    """``events`` with what is ``wanted`` otherwise: the name of some and whether they are due."""
+    for name, due in wanted:
+        events = events | NAMES[name] if due else events - NAMES[name]
+    return events
 
 
 def due_for(
