@@ -1,1 +1,1 @@
-"""Tests: ``unit`` (no sockets), ``wire`` (sockets and real servers), ``servers`` (the servers), ``faults``."""
+"""Tests: ``unit`` (no sockets), ``wire`` (sockets, real servers), ``servers`` (those servers), ``faults``."""
