@@ -15,6 +15,7 @@ import sys
 from datetime import UTC, datetime
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+MAIL_LOG = "wasl.mail"  # gateway/maillog.py
 _QUIET = ("aioimaplib", "aiosmtpd", "mail.log", "asyncio", "multipart", "uvicorn.access", "alembic")
 
 
@@ -27,7 +28,8 @@ class _Text(logging.Formatter):
         name = record.name.replace(".", "/", 1)
         text = _CONTROL.sub("?", record.getMessage())
         mark = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        line = f"{name}[{record.process}]: {mark}{text}"
+        # Lines of the mail log bear the program that an administrator looks for, with its pid.
+        line = text if record.name == MAIL_LOG else f"{name}[{record.process}]: {mark}{text}"
         if self._clock:
             at = datetime.fromtimestamp(record.created, UTC)
             line = f"{at:%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03d}Z {line}"

@@ -13,7 +13,9 @@ import logging
 import os
 import re
 
-_log = logging.getLogger("wasl.mail")
+from gateway.log import MAIL_LOG
+
+_log = logging.getLogger(MAIL_LOG)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _KEY = os.urandom(16)
 
