@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Agencies: add, list, show, check, import, password.")
 
 Code = Annotated[str, typer.Argument(metavar="CODE", help="Code of the agency, such as MOF.")]
+NextHop = Annotated[
+    str | None,
+    typer.Option(
+        "--next-hop",
+        "--next-hop-template",
+        metavar="URL",
+        help="Its mail server: smtp://mail.mof.gov.example:25, lmtp://127.0.0.1:24 or smtps://…",
+    ),
+]
 NextHopTemplate = Annotated[
     str | None,
     typer.Option(
@@ -107,7 +116,7 @@ def add(
     domain: Annotated[list[str], typer.Option(help="A mail domain; several times for several.")],
     name_ar: Annotated[str, typer.Option(help="Arabic name.")],
     name_en: Annotated[str, typer.Option(help="English name.")],
-    next_hop: NextHopTemplate = None,
+    next_hop: NextHop = None,
     network: Annotated[
         list[str] | None, typer.Option(help="Address or network of its servers, several times for several.")
     ] = None,
