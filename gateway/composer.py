@@ -37,6 +37,9 @@ from tracker.object_store import ObjectStore
 _log = logging.getLogger("wasl.relay")
 
 
+_SMALL = 65_536  # octets
+
+
 class _Opened:
     """The octets of one mail transaction while any of its deliveries is being sent."""
 
@@ -128,8 +131,11 @@ class Composer:
         self._open: WeakValueDictionary[int, _Opened] = WeakValueDictionary()
         self._loop = asyncio.get_running_loop()
 
-    async def compose(self, batch: list[Claim], hop: NextHop) -> Sending:
-        """The transaction for claims of one mail transaction; raises OSError."""
+    async def compose(self, batch: list[Claim], hop: NextHop, alone: bool = False) -> Sending:
+        """The transaction for claims of one mail transaction; raises OSError.
+
+        ``alone``: nothing else is being sent, so a small letter is composed here and now.
+        """
         parcel = batch[0].parcel
         opened = self._open.get(parcel.submission_id)
         if opened is None:
@@ -138,7 +144,8 @@ class Composer:
             else:
                 opened = await self._loop.run_in_executor(self._executor, self._fetch, parcel)
             opened = self._open.setdefault(parcel.submission_id, opened)
-        if batch[0].sign or batch[0].kind is DeliveryKind.RECEIPT:
+        signed = batch[0].sign or batch[0].kind is DeliveryKind.RECEIPT
+        if signed and not (alone and parcel.size <= _SMALL):
             # RSA and the hash of a body let go of the interpreter: a thread makes them cost the loop nothing.
             return await self._loop.run_in_executor(self._executor, self._compose, batch, hop, opened)
         return self._compose(batch, hop, opened)

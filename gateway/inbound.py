@@ -164,7 +164,7 @@ class Inbound:
         return tuple(drafts.values())
 
     async def _known(self, sent: Sequence[matching.Sent], report: str) -> bool:
-        ids = [s.delivery_id for s in sent]
+        ids = sorted({s.letter_id for s in sent})
         return bool(await self._crossing.write(lambda conn: matching.already_noted(conn, ids, report)))
 
     def _unclear(

@@ -25,13 +25,14 @@ from gateway.inbound import Inbound
 from gateway.instance import Instance
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
-from gateway.reverse_path import ReversePath
+from gateway.reverse_path import ReversePath, TokenKind
 from gateway.submission import PasswordCheck
 from policies.attachment import look
 from policies.chain import Policy
 from policies.directory import Agency, Directory
 from policies.facts import Automatic, Facts, Surroundings, compute, of_envelope
 from policies.verdict import Action, Kind, Verdict
+from tracker import matching
 from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
 from tracker.archive import ArchiveFull, Octets, Spool
 from tracker.header import Headers, own_digest, scan
@@ -194,7 +195,8 @@ class Intake:
         view = octets.view()
         headers = scan(view)
         around = self._surroundings()
-        if octets.size <= INLINE and not _has_structure(headers):
+        ours = envelope.sender.host == self._settings.domain  # may be a redirection: the record is asked
+        if octets.size <= INLINE and not _has_structure(headers) and not ours:
             reading = self._read(conn, envelope, octets, headers, around)
         else:
             async with self._budget.take(octets.size):
@@ -243,14 +245,13 @@ class Intake:
         structure: Structure | None = None
         if _has_structure(headers):
             structure = walk(view, headers)
-        looped = "wasl-instance" in headers and self._instance.seen(headers.all("wasl-instance")) is not None
         facts = compute(
             headers,
             octets.size,
             envelope,
             conn,
             around,
-            looped=looped,
+            looped=self._looped(headers, envelope),
             attachments=look(view, structure) if structure is not None else (),
         )
         shown = {
@@ -264,6 +265,21 @@ class Intake:
         made = digests(view, structure if structure is not None else walk(view, headers))
         parts = ((made.text,) if made.text else ()) + tuple(p.sha256 for p in made.parts)
         return Reading(headers, facts, frozenset(shown), own_digest(view, headers), parts)
+
+    def _looped(self, headers: Headers, envelope: Envelope) -> bool:
+        """True when the letter bears our mark, unless a mailbox redirects its copy to somebody new.
+
+        A redirection keeps our return address as its sender (DESIGN §11); it goes in circles once it
+        comes to a recipient that the letter has had already.
+        """
+        if "wasl-instance" not in headers or self._instance.seen(headers.all("wasl-instance")) is None:
+            return False
+        token = self._reverse_path.parse(envelope.sender)
+        if token is None:
+            return True
+        with self._record.read() as conn:
+            had = matching.recipients(conn, token.id, token.kind is TokenKind.DELIVERY)
+        return not had or any(r.address.key in had for r in envelope.recipients)
 
     def _acceptance(
         self,

@@ -200,7 +200,7 @@ class Relay:
 
     async def _attempt(self, batch: list[Claim], hop: NextHop) -> list[Note]:
         try:
-            sending = await self._composer.compose(batch, hop)
+            sending = await self._composer.compose(batch, hop, alone=self._in_flight <= 2)
         except OSError as error:
             _log.error("the octets of %s cannot be read: %s", batch[0].parcel.wire_id, error)
             return [self._deferred(c, Reply.of(451, "4.3.0", "The letter cannot be read now")) for c in batch]

@@ -77,6 +77,13 @@ def by_letter(conn: Connection, letter_id: int) -> list[Sent]:
     return _sent(conn, schema.delivery.c.letter_id == letter_id)
 
 
+def recipients(conn: Connection, number: int, is_delivery: bool) -> frozenset[str]:
+    """The keys of everybody whom a letter went to, by its id or by that of one of its deliveries."""
+    d = schema.delivery.c
+    letter = select(d.letter_id).where(d.id == number).scalar_subquery() if is_delivery else number
+    return frozenset(conn.scalars(select(d.recipient_key).where(d.letter_id == letter)))
+
+
 def _sent(conn: Connection, condition: Any) -> list[Sent]:
     d, s, le = schema.delivery.c, schema.submission.c, schema.letter.c
     rows = conn.execute(
@@ -106,10 +113,10 @@ def _sent(conn: Connection, condition: Any) -> list[Sent]:
     ]
 
 
-def already_noted(conn: Connection, deliveries: Sequence[int], report: str) -> bool:
-    """True when evidence of this very report stands in the record."""
+def already_noted(conn: Connection, letters: Sequence[int], report: str) -> bool:
+    """True when evidence of this very report stands in the record of these letters."""
     e = schema.evidence.c
-    rows = conn.execute(select(e.detail).where(e.delivery_id.in_(deliveries), e.source.in_(("dsn", "mdn"))))
+    rows = conn.execute(select(e.detail).where(e.letter_id.in_(letters), e.source.in_(("dsn", "mdn"))))
     return any(isinstance(row.detail, dict) and row.detail.get("report") == report for row in rows)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, select, update
 
 from tracker import schema
 from tracker.model import id_text, id_value, now_us
@@ -56,8 +56,16 @@ def find(conn: Connection, name: str) -> list[tuple[int, str]]:
     except ValueError:
         letters = select(schema.letter.c.id).where(schema.letter.c.number == name)
         return [(r.id, r.recipient) for r in conn.execute(wanted.where(d.letter_id.in_(letters)))]
-    rows = conn.execute(wanted.where(or_(d.id == number, d.letter_id == number, d.submission_id == number)))
-    return [(r.id, r.recipient) for r in rows]
+    of_letter = select(schema.submission.c.letter_id).where(schema.submission.c.id == number)
+    for meant in (
+        d.id == number,
+        d.letter_id == number,
+        d.letter_id.in_(of_letter) & (d.submission_id == number),
+    ):
+        rows = [(r.id, r.recipient) for r in conn.execute(wanted.where(meant))]
+        if rows:
+            return rows
+    return []
 
 
 def letters(conn: Connection, ref: str) -> list[int]:

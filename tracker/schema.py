@@ -105,7 +105,7 @@ delivery = Table(
     metadata,
     _id(),
     Column("letter_id", BigInteger, ForeignKey("letter.id", ondelete="CASCADE"), nullable=False),
-    Column("submission_id", BigInteger, ForeignKey("submission.id", ondelete="CASCADE"), nullable=False),
+    Column("submission_id", BigInteger, nullable=False),  # always of the same letter: no index of its own
     Column("kind", Text, nullable=False),  # DeliveryKind
     Column("recipient", Text, nullable=False),
     Column("recipient_key", Text, nullable=False),  # Address.key
@@ -135,7 +135,6 @@ delivery = Table(
 )
 Index("ix_delivery_letter_id", delivery.c.letter_id)
 Index("ix_delivery_agency_letter_id", delivery.c.agency, delivery.c.letter_id)
-Index("ix_delivery_submission_id", delivery.c.submission_id)
 _due = text("state IN ('queued', 'sending')")
 Index("ix_delivery_due", delivery.c.state, delivery.c.next_us, sqlite_where=_due, postgresql_where=_due)
 
@@ -156,8 +155,6 @@ attempt = Table(
     Column("edit", JSON),  # what was taken out and put before the original octets (promise 3)
 )
 Index("ix_attempt_delivery_id", attempt.c.delivery_id)
-_open = text("ended_us IS NULL")
-Index("ix_attempt_open", attempt.c.owner, sqlite_where=_open, postgresql_where=_open)
 
 evidence = Table(
     "evidence",
@@ -175,7 +172,6 @@ evidence = Table(
     Column("salt", LargeBinary),  # opens the ledger's commitment; destroyed at disposal
 )
 Index("ix_evidence_letter_id", evidence.c.letter_id, evidence.c.id)
-Index("ix_evidence_delivery_id", evidence.c.delivery_id)
 
 # The append-only log (tracker/LEDGER.md). seq is the leaf index; no gap, no update, no delete.
 ledger_entry = Table(

@@ -146,6 +146,51 @@ def upgrade() -> None:
         batch_op.create_index("ix_worklist_state_id", ["state", "id"], unique=False)
 
     op.create_table(
+        "delivery",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("letter_id", sa.BigInteger(), nullable=False),
+        sa.Column("submission_id", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("recipient", sa.Text(), nullable=False),
+        sa.Column("recipient_key", sa.Text(), nullable=False),
+        sa.Column("agency", sa.Text(), nullable=True),
+        sa.Column("bcc", sa.Boolean(), nullable=False),
+        sa.Column("notify", sa.Text(), nullable=True),
+        sa.Column("orcpt", sa.Text(), nullable=True),
+        sa.Column("asks", sa.Text(), nullable=False),
+        sa.Column("tag", sa.Boolean(), nullable=False),
+        sa.Column("subject_tag", sa.Boolean(), nullable=False),
+        sa.Column("sign", sa.Boolean(), nullable=False),
+        sa.Column("require_tls", sa.Boolean(), nullable=False),
+        sa.Column("hop", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("grade", sa.SmallInteger(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("next_us", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lease_owner", sa.Text(), nullable=True),
+        sa.Column("lease_us", sa.BigInteger(), nullable=True),
+        sa.Column("warned_us", sa.BigInteger(), nullable=True),
+        sa.Column("expires_us", sa.BigInteger(), nullable=False),
+        sa.Column("changed_us", sa.BigInteger(), nullable=False),
+        sa.Column("last_reply", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["letter_id"], ["letter.id"], name=op.f("fk_delivery_letter_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_delivery")),
+    )
+    with op.batch_alter_table("delivery", schema=None) as batch_op:
+        batch_op.create_index("ix_delivery_agency_letter_id", ["agency", "letter_id"], unique=False)
+        batch_op.create_index(
+            "ix_delivery_due",
+            ["state", "next_us"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('queued', 'sending')"),
+            postgresql_where=sa.text("state IN ('queued', 'sending')"),
+        )
+        batch_op.create_index("ix_delivery_letter_id", ["letter_id"], unique=False)
+
+    op.create_table(
         "evidence",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("letter_id", sa.BigInteger(), nullable=False),
@@ -164,7 +209,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_evidence")),
     )
     with op.batch_alter_table("evidence", schema=None) as batch_op:
-        batch_op.create_index("ix_evidence_delivery_id", ["delivery_id"], unique=False)
         batch_op.create_index("ix_evidence_letter_id", ["letter_id", "id"], unique=False)
 
     op.create_table(
@@ -242,55 +286,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_web_session")),
     )
     op.create_table(
-        "delivery",
-        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("letter_id", sa.BigInteger(), nullable=False),
-        sa.Column("submission_id", sa.BigInteger(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("recipient", sa.Text(), nullable=False),
-        sa.Column("recipient_key", sa.Text(), nullable=False),
-        sa.Column("agency", sa.Text(), nullable=True),
-        sa.Column("bcc", sa.Boolean(), nullable=False),
-        sa.Column("notify", sa.Text(), nullable=True),
-        sa.Column("orcpt", sa.Text(), nullable=True),
-        sa.Column("asks", sa.Text(), nullable=False),
-        sa.Column("tag", sa.Boolean(), nullable=False),
-        sa.Column("subject_tag", sa.Boolean(), nullable=False),
-        sa.Column("sign", sa.Boolean(), nullable=False),
-        sa.Column("require_tls", sa.Boolean(), nullable=False),
-        sa.Column("hop", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("grade", sa.SmallInteger(), nullable=False),
-        sa.Column("outcome", sa.Text(), nullable=False),
-        sa.Column("next_us", sa.BigInteger(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("lease_owner", sa.Text(), nullable=True),
-        sa.Column("lease_us", sa.BigInteger(), nullable=True),
-        sa.Column("warned_us", sa.BigInteger(), nullable=True),
-        sa.Column("expires_us", sa.BigInteger(), nullable=False),
-        sa.Column("changed_us", sa.BigInteger(), nullable=False),
-        sa.Column("last_reply", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["letter_id"], ["letter.id"], name=op.f("fk_delivery_letter_id"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["submission_id"], ["submission.id"], name=op.f("fk_delivery_submission_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_delivery")),
-    )
-    with op.batch_alter_table("delivery", schema=None) as batch_op:
-        batch_op.create_index("ix_delivery_agency_letter_id", ["agency", "letter_id"], unique=False)
-        batch_op.create_index(
-            "ix_delivery_due",
-            ["state", "next_us"],
-            unique=False,
-            sqlite_where=sa.text("state IN ('queued', 'sending')"),
-            postgresql_where=sa.text("state IN ('queued', 'sending')"),
-        )
-        batch_op.create_index("ix_delivery_letter_id", ["letter_id"], unique=False)
-        batch_op.create_index("ix_delivery_submission_id", ["submission_id"], unique=False)
-
-    op.create_table(
         "attempt",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("delivery_id", sa.BigInteger(), nullable=False),
@@ -311,37 +306,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("attempt", schema=None) as batch_op:
         batch_op.create_index("ix_attempt_delivery_id", ["delivery_id"], unique=False)
-        batch_op.create_index(
-            "ix_attempt_open",
-            ["owner"],
-            unique=False,
-            sqlite_where=sa.text("ended_us IS NULL"),
-            postgresql_where=sa.text("ended_us IS NULL"),
-        )
-
 
 
 def downgrade() -> None:
     with op.batch_alter_table("attempt", schema=None) as batch_op:
-        batch_op.drop_index(
-            "ix_attempt_open",
-            sqlite_where=sa.text("ended_us IS NULL"),
-            postgresql_where=sa.text("ended_us IS NULL"),
-        )
         batch_op.drop_index("ix_attempt_delivery_id")
 
     op.drop_table("attempt")
-    with op.batch_alter_table("delivery", schema=None) as batch_op:
-        batch_op.drop_index("ix_delivery_submission_id")
-        batch_op.drop_index("ix_delivery_letter_id")
-        batch_op.drop_index(
-            "ix_delivery_due",
-            sqlite_where=sa.text("state IN ('queued', 'sending')"),
-            postgresql_where=sa.text("state IN ('queued', 'sending')"),
-        )
-        batch_op.drop_index("ix_delivery_agency_letter_id")
-
-    op.drop_table("delivery")
     op.drop_table("web_session")
     with op.batch_alter_table("submission", schema=None) as batch_op:
         batch_op.drop_index("ix_submission_letter_id")
@@ -356,9 +327,18 @@ def downgrade() -> None:
     op.drop_table("receipt")
     with op.batch_alter_table("evidence", schema=None) as batch_op:
         batch_op.drop_index("ix_evidence_letter_id")
-        batch_op.drop_index("ix_evidence_delivery_id")
 
     op.drop_table("evidence")
+    with op.batch_alter_table("delivery", schema=None) as batch_op:
+        batch_op.drop_index("ix_delivery_letter_id")
+        batch_op.drop_index(
+            "ix_delivery_due",
+            sqlite_where=sa.text("state IN ('queued', 'sending')"),
+            postgresql_where=sa.text("state IN ('queued', 'sending')"),
+        )
+        batch_op.drop_index("ix_delivery_agency_letter_id")
+
+    op.drop_table("delivery")
     with op.batch_alter_table("worklist", schema=None) as batch_op:
         batch_op.drop_index("ix_worklist_state_id")
 
