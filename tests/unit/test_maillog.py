@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -13,12 +14,16 @@ from gateway import log, maillog
 
 
 @pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
-    """Standard error, with the gateway's own log set up and put back afterwards."""
+def lines() -> Iterator[io.StringIO]:
+    """What the gateway's own log writes; the log is put back afterwards."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     log.set_up("info", "text")
-    yield capsys
+    written = io.StringIO()
+    (handler,) = root.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(written)
+    yield written
     root.handlers[:], root.level = before, level
 
 
@@ -37,9 +42,9 @@ def sent(**more: object) -> None:
     maillog.outgoing(**(said | more))  # type: ignore[arg-type]
 
 
-def test_a_line_names_its_program_once(lines: pytest.CaptureFixture[str]) -> None:
+def test_a_line_names_its_program_once(lines: io.StringIO) -> None:
     sent()
-    line = lines.readouterr().err
+    line = lines.getvalue()
     assert re.fullmatch(
         rf"\S+Z wasl/relay\[{os.getpid()}\]: 0sa9kt89g0000: to=<diwan@moh\.gov\.example>, "
         r"relay=mail\.moh\.gov\.example\[10\.2\.0\.25\]:25, delay=0\.45, dsn=2\.0\.0, status=sent "
@@ -48,21 +53,21 @@ def test_a_line_names_its_program_once(lines: pytest.CaptureFixture[str]) -> Non
     )
 
 
-def test_other_lines_bear_their_part_of_the_gateway(lines: pytest.CaptureFixture[str]) -> None:
+def test_other_lines_bear_their_part_of_the_gateway(lines: io.StringIO) -> None:
     logging.getLogger("wasl.serve").error("something")
-    assert lines.readouterr().err.endswith(f"wasl/serve[{os.getpid()}]: error: something\n")
+    assert lines.getvalue().endswith(f"wasl/serve[{os.getpid()}]: error: something\n")
 
 
-def test_private_mail_is_pseudonymous(lines: pytest.CaptureFixture[str]) -> None:
+def test_private_mail_is_pseudonymous(lines: io.StringIO) -> None:
     sent(private=True, number=None)
     sent(private=True, number=None, recipient="DIWAN@moh.gov.example")
-    said = lines.readouterr().err
+    said = lines.getvalue()
     assert "diwan" not in said.lower()
     assert len(set(re.findall(r"to=<(x[0-9a-f]{12})>", said))) == 1
 
 
-def test_nobody_writes_lines_for_us(lines: pytest.CaptureFixture[str]) -> None:
+def test_nobody_writes_lines_for_us(lines: io.StringIO) -> None:
     sent(text="250 ok\r\nwasl/relay[1]: forged", peer="a\x1b[2J")
     maillog.refused("10.0.0.1", "a@b\n", "c@d", "550 no", "helo\u2028x")
-    said = lines.readouterr().err.splitlines()
+    said = lines.getvalue().splitlines()
     assert len(said) == 2 and not re.search(r"[\x00-\x1f\u2028]", "".join(said))
