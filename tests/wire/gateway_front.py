@@ -21,6 +21,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import dkim
 import sqlalchemy
 from sqlalchemy import Engine, select
 
@@ -76,9 +77,10 @@ class Front:
 
     wasl: Wasl
     engine: Engine
-    sinks: Mapping[str, Sink]  # by the agency's code; "OUT" is the way to the outside
+    sinks: Mapping[str, Sink]  # by the agency's code
     authority: Authority
     house: House
+    dkim: Mapping[str, str]  # the records of MOF's keys: name to value
 
     # Handing letters in.
 
@@ -145,7 +147,8 @@ class Front:
         wanted = sorted(kinds)
 
         def came() -> list[Received]:
-            return [r for r in list(sink.received) if header(r.octets, "In-Reply-To") == message_id]
+            about = [r for r in list(sink.received) if header(r.octets, "In-Reply-To") == message_id]
+            return [r for r in about if header(r.octets, "Wasl-Receipt")]
 
         def all_of(found: list[Received]) -> list[str]:
             return sorted(header(r.octets, "Wasl-Receipt") for r in found)
@@ -236,6 +239,18 @@ class Front:
     def verify(self) -> None:
         """The ledger is whole; raises ServerFailed with the rows that do not fit."""
         self.house.run("ledger", "verify")
+
+    def signatures(self, octets: bytes) -> list[str]:
+        """The algorithms of those signatures of MOF that verify (RFC 6376, RFC 8463), by dkimpy."""
+        message: Any = dkim.DKIM(octets)  # type: ignore[no-untyped-call]
+        good = []
+        for index in range(octets.count(b"DKIM-Signature:")):
+            if message.verify(idx=index, dnsfunc=lambda name, timeout=5: self._key(name)):
+                good.append(bytes(message.signature_fields[b"a"]).decode())
+        return sorted(good)
+
+    def _key(self, name: bytes) -> bytes:
+        return self.dkim.get(name.decode().rstrip("."), "").encode()
 
     def _hint(self) -> str:
         return self.wasl.log()[-4000:]
@@ -336,12 +351,12 @@ def gateway_front(
     database_url: str = "",
     sections: Mapping[str, Mapping[str, Any]] | None = None,
     agencies: Sequence[Agency] = AGENCIES,
+    sinks: Mapping[str, Sink] | None = None,
     hops: Mapping[str, str] | None = None,
 ) -> Iterator[Front]:
-    """Start sinks and a gateway before them. ``hops`` replaces the sink of an agency by another next hop.
+    """Start a gateway and a sink behind it for each agency that is not given one, or the lines of a next hop.
 
-    ``people`` is the Dovecot that knows the passwords of MOF's people. MOF alone has a way to the outside
-    when ``hops`` names one for ``MOF:outbound``.
+    ``people`` is the Dovecot that knows the passwords of MOF's people.
     """
     hops = hops or {}
     with ExitStack() as stack:
@@ -360,22 +375,26 @@ def gateway_front(
         url = database_url or f"sqlite:///{house.data / 'wasl.db'}"
         if database_url:
             house.set("database", url=database_url)
-        sinks: dict[str, Sink] = {}
+        behind = dict(sinks or {})
         for agency in agencies:
             lines = hops.get(agency.code)
             if lines is None:
-                sinks[agency.code] = stack.enter_context(smtp_sink())
-                lines = hop(sinks[agency.code].port)
+                if agency.code not in behind:
+                    behind[agency.code] = stack.enter_context(smtp_sink())
+                sink = behind[agency.code]
+                lines = hop(sink.port, "lmtp" if sink.lmtp else "smtp")
             house.agency(agency.code, agency.lines(lines))
         house.agency(UNCONNECTED.code, UNCONNECTED.lines(""))
-        house.keys("MOF")
+        dkim_records = house.keys("MOF")
         if people is not None:
             sign_in = f"kind: imap, host: 127.0.0.1, port: {people.imap_port}, tls: none"
             house.agency("MOF", f"sign_in: {{{sign_in}}}\n")
         wasl = stack.enter_context(serving(house))
         engine = sqlalchemy.create_engine(url)
         stack.callback(engine.dispose)
-        yield Front(wasl=wasl, engine=engine, sinks=sinks, authority=authority, house=house)
+        yield Front(
+            wasl=wasl, engine=engine, sinks=behind, authority=authority, house=house, dkim=dkim_records
+        )
 
 
 def raw_session(port: int, context: ssl.SSLContext | None = None) -> socket.socket:
