@@ -9,6 +9,7 @@ would, never through the gateway's own memory.
 from __future__ import annotations
 
 import re
+import signal
 import smtplib
 import socket
 import ssl
@@ -187,12 +188,12 @@ class Front:
         return row
 
     def deliveries(self, message_id: str) -> dict[str, Any]:
-        """The deliveries of the one letter with that Message-ID, by recipient."""
+        """The deliveries of the one letter with that Message-ID, by recipient; refusals are left out."""
         with self.engine.connect() as conn:
             rows = conn.execute(
                 select(schema.delivery)
                 .join(schema.letter, schema.letter.c.id == schema.delivery.c.letter_id)
-                .where(schema.letter.c.message_id == message_id)
+                .where(schema.letter.c.message_id == message_id, schema.letter.c.kind != "refused")
             )
             return {row.recipient: row for row in rows}
 
@@ -235,6 +236,10 @@ class Front:
         (first, *_) = self.submissions(letter_id)
         path: Path = self.house.data / "archive" / first.archive_key
         return path.read_bytes()
+
+    def reload(self) -> None:
+        """Read the directory again at once, as ``systemctl reload`` does."""
+        self.wasl.child.process.send_signal(signal.SIGHUP)
 
     def verify(self) -> None:
         """The ledger is whole; raises ServerFailed with the rows that do not fit."""
@@ -318,6 +323,11 @@ def header(octets: bytes, name: str) -> str:
     return "" if found is None else re.sub(rb"\r\n[ \t]+", b" ", found[1]).decode("utf-8").strip()
 
 
+def as_sent(octets: bytes) -> bytes:
+    """A message out of a Maildir with the line ends that it had on the wire."""
+    return octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
 def body(octets: bytes) -> bytes:
     return octets.partition(b"\r\n\r\n")[2]
 
@@ -347,6 +357,8 @@ def gateway_front(
     root: Path,
     authority: Authority,
     *,
+    hostname: str = DOMAIN,
+    relay: int = 0,
     people: Dovecot | None = None,
     database_url: str = "",
     sections: Mapping[str, Mapping[str, Any]] | None = None,
@@ -356,12 +368,12 @@ def gateway_front(
 ) -> Iterator[Front]:
     """Start a gateway and a sink behind it for each agency that is not given one, or the lines of a next hop.
 
-    ``people`` is the Dovecot that knows the passwords of MOF's people.
+    ``people`` is the Dovecot that knows the passwords of MOF's people, ``relay`` the port of the relay door.
     """
     hops = hops or {}
     with ExitStack() as stack:
-        house, _ = new_house(root / "gateway", relay="127.0.0.1:0")
-        tls = authority.issue(DOMAIN, "127.0.0.1", "localhost")
+        house, _ = new_house(root / "gateway", hostname=hostname, relay=f"127.0.0.1:{relay}")
+        tls = authority.issue(hostname, "127.0.0.1", "localhost")
         house.set("tls", certificate=str(tls.certificate), key=str(tls.key))
         house.listen("submission", "127.0.0.1:0")
         house.listen("submissions", "127.0.0.1:0")
@@ -405,6 +417,6 @@ def raw_session(port: int, context: ssl.SSLContext | None = None) -> socket.sock
 
 __all__ = [
     "AGENCIES", "DOMAIN", "FORWARDS", "IDN", "MOF", "MOH", "MOJ", "SHADOW", "STRANGER", "UNCONNECTED",
-    "Agency", "Front", "body", "free_port", "gateway_front", "header", "hop", "letter", "new_id",
+    "Agency", "Front", "as_sent", "body", "free_port", "gateway_front", "header", "hop", "letter", "new_id",
     "raw_session", "report", "return_address", "stuffed", "transaction",
 ]  # fmt: skip

@@ -1,0 +1,252 @@
+"""A gateway that is stopped, reloaded and doubled, and one between real servers.
+
+Each test has a gateway of its own: what it does to it would disturb others.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import smtplib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.certificates import Authority
+from tests.servers.dovecot import Dovecot
+from tests.servers.exim import exim
+from tests.servers.opendkim import opendkim_verifier
+from tests.servers.place import ServerFailed, free_port, wait_until
+from tests.servers.postfix import postfix
+from tests.servers.wasl import serving
+from tests.wire.gateway_front import (
+    MOF,
+    MOH,
+    MOJ,
+    Agency,
+    Front,
+    as_sent,
+    gateway_front,
+    header,
+    hop,
+    letter,
+    stuffed,
+    transaction,
+)
+
+pytestmark = pytest.mark.servers
+
+AUTHOR = "author@mof.gov.example"
+DIWAN = "diwan@moh.gov.example"
+
+
+def test_between_real_servers(tmp_path: Path, authority: Authority, dovecot_server: Dovecot) -> None:
+    """Postfix hands in, Postfix with OpenDKIM and Exim take; DSNs prove the mailbox, receipts come home."""
+    author, diwan, legal = "s1@mof.gov.example", "r1@moh.gov.example", "l1@moj.gov.example"
+    gateway = ("127.0.0.1", relay := free_port())
+    final = {"lmtp_assume_final": "yes"}
+    with (
+        postfix(
+            hostname="mail.mof.gov.example",
+            domains=["mof.gov.example"],
+            deliver_to=dovecot_server,
+            relayhost=gateway,
+            bind=MOF.bind,
+            settings=final,
+        ) as home,
+        exim(domains=["moj.gov.example"], deliver_to=dovecot_server, relayhost=gateway) as other,
+        gateway_front(
+            tmp_path,
+            authority,
+            relay=relay,
+            agencies=(MOF, MOH, MOJ),
+            hops={"MOF": hop(home.port), "MOJ": hop(other.port)},
+        ) as front,
+        opendkim_verifier(keys=front.dkim) as verifier,
+        postfix(
+            hostname="mail.moh.gov.example",
+            domains=["moh.gov.example"],
+            deliver_to=dovecot_server,
+            relayhost=gateway,
+            bind=MOH.bind,
+            milter=verifier.socket,
+            settings=final,
+        ) as there,
+    ):
+        front.house.agency("MOH", hop(there.port))
+        front.reload()
+        front.wasl.wait_log("directory of")
+        octets, message_id = letter(f"{diwan}, {legal}", author=author)
+        with smtplib.SMTP("127.0.0.1", home.port, timeout=30) as smtp:
+            smtp.sendmail(author, [diwan, legal], octets)
+
+        (copy,) = map(as_sent, dovecot_server.maildir(diwan).wait())
+        number = header(copy, "Wasl-Letter")
+        assert header(copy, "Authentication-Results").startswith("verifier.example")
+        assert copy.count(b"dkim=pass") == 2, copy.decode()
+        assert header(copy, "Subject").startswith(f"[{number}]")
+        (second,) = map(as_sent, dovecot_server.maildir(legal).wait())
+        assert header(second, "Wasl-Letter") == number
+        assert front.signatures(second) == ["ed25519-sha256", "rsa-sha256"]
+
+        front.wait_standing(message_id, diwan, "sent", 3, "open")
+        wait_until(lambda: front.standing(message_id)[legal][0] == "sent", "Exim's 250")
+        front.quiet()
+        receipts = [as_sent(octets) for octets in dovecot_server.maildir(author).wait(2)]
+        assert {"delivered", "submitted"} <= {header(r, "Wasl-Receipt") for r in receipts}
+        assert {header(r, "Return-Path") for r in receipts} == {"<>"}
+        front.verify()
+
+
+def test_two_gateways_that_point_at_each_other_stop(tmp_path: Path, authority: Authority) -> None:
+    """Each believes that the agency X is behind the other."""
+    one, two = free_port(), free_port()
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    there = Agency(code="MOX", domain="x.gov.example", bind="127.0.0.1", more="forwards: all\n")
+    back = Agency(code="MOX", domain="x.gov.example")
+    first = Agency(code="WSA", domain="a.wasl.example", bind="127.0.0.1", more="forwards: all\n")
+    with (
+        gateway_front(
+            tmp_path / "1",
+            authority,
+            hostname="a.wasl.example",
+            relay=one,
+            agencies=(MOF, there),
+            hops={"MOX": hop(two)},
+        ) as a,
+        gateway_front(
+            tmp_path / "2",
+            authority,
+            hostname="b.wasl.example",
+            relay=two,
+            agencies=(MOF, back, first),
+            hops={"MOX": hop(one), "WSA": hop(one)},
+        ) as b,
+    ):
+        octets, message_id = letter("someone@x.gov.example")
+        a.accept(octets, "someone@x.gov.example")
+        a.wait_standing(message_id, "someone@x.gov.example", "failed", 2, "failed")
+        failed, _ = a.receipts(message_id, "failed", "submitted")
+        assert b"5.4.6" in failed.octets
+        # What has no sender to be told simply ends.
+        octets, message_id = letter("someone@x.gov.example")
+        a.accept(octets, "someone@x.gov.example", sender="")
+        a.quiet()
+        b.quiet()
+        assert a.wasl.log().count("reject: from [127.0.0.1]: 554 5.4.6 Mail loop") == 2
+        assert b.wasl.log().count("(queue active)") == 2  # each of them was there once
+        assert b.letters(message_id) == []
+
+
+class Health:
+    """What /healthz says."""
+
+    def __init__(self, front: Front) -> None:
+        self._port = front.wasl.ports["metrics"]
+
+    def faults(self) -> list[str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection.request("GET", "/healthz")
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.close()
+        assert answer["ok"]
+        return list(answer["config_faults"])
+
+
+def taken(smtp: smtplib.SMTP, recipient: str) -> bool:
+    """Whether a recipient is taken now."""
+    smtp.docmd("MAIL", f"FROM:<{AUTHOR}>")
+    code, _ = smtp.docmd("RCPT", f"TO:<{recipient}>")
+    smtp.docmd("RSET")
+    return code == 250
+
+
+def test_the_directory_changes_under_an_open_connection(tmp_path: Path, authority: Authority) -> None:
+    new = Agency(code="NEW", domain="new.gov.example")
+    with gateway_front(tmp_path, authority, agencies=(MOF, MOH)) as front, front.session(MOF) as smtp:
+        health = Health(front)
+        assert not taken(smtp, "a@new.gov.example")
+        port = front.sink(MOH).port
+        file = front.house.agency("NEW", new.lines(hop(port)))
+        wait_until(lambda: taken(smtp, "a@new.gov.example"), "the new agency")
+
+        # A broken file is refused whole, by name and line; the last good one stays in force.
+        good = file.read_text()
+        file.write_text(good + "colour: green\n")
+        wait_until(health.faults, "the fault")
+        (fault,) = health.faults()
+        assert "agencies/new.yaml:" in fault and "colour" in fault
+        assert fault in front.wasl.log()
+        assert taken(smtp, "a@new.gov.example") and taken(smtp, DIWAN)
+        file.write_text("]" * 1000)
+        front.reload()
+        wait_until(lambda: "colour" not in str(health.faults()), "the other fault")
+        assert taken(smtp, "a@new.gov.example")
+        octets, message_id = letter("a@new.gov.example")
+        assert transaction(smtp, octets, "a@new.gov.example", sender=AUTHOR)[0] == 250
+        front.arrived(MOH, message_id)
+
+        file.write_text(good)
+        front.reload()
+        wait_until(lambda: not health.faults(), "no fault")
+        file.unlink()
+        wait_until(lambda: not taken(smtp, "a@new.gov.example"), "the agency to go")
+        assert taken(smtp, DIWAN)
+
+
+def test_a_stopped_gateway_keeps_its_word(tmp_path: Path, authority: Authority) -> None:
+    """SIGTERM: the idle are told 421, a letter half read is taken, and the next life delivers it."""
+    with gateway_front(tmp_path, authority, agencies=(MOF, MOH)) as front:
+        sink = front.sink(MOH)
+        sink.script = lambda verb, line: b"450 4.2.0 not now" if verb == "RCPT" else None
+        octets, message_id = letter()
+        with front.session(MOF) as busy, front.session(MOF) as idle:
+            for verb in (f"MAIL FROM:<{AUTHOR}>", f"RCPT TO:<{DIWAN}>", "DATA"):
+                assert busy.docmd(verb)[0] < 400
+            wire = stuffed(octets)
+            assert busy.sock is not None
+            busy.sock.sendall(wire[:300])
+            process = front.wasl.child.process
+            process.send_signal(signal.SIGTERM)
+            code, text = idle.getreply()
+            assert (code, text[:5]) == (421, b"4.3.2")
+            busy.sock.sendall(wire[300:])
+            code, text = busy.getreply()
+            assert code == 250
+            number = text.decode().split()[-1]
+            assert busy.getreply()[0] == 421
+            assert process.wait(30) == 0
+        assert sink.received == []
+        sink.script = lambda verb, line: None
+        with serving(front.house, tmp_path / "again.log"):
+            (copy,) = front.arrived(MOH, message_id)
+            assert header(copy.octets, "Wasl-Letter") == number
+            front.receipts(message_id, "submitted")
+            with pytest.raises(ServerFailed, match="data is"):
+                front.house.run("serve")
+            front.quiet()
+        assert sink.duplicates() == {}
+        front.verify()
+
+
+def test_a_gateway_that_was_killed_goes_on(tmp_path: Path, authority: Authority) -> None:
+    """SIGKILL between the 250 and the relay: nothing is lost, nothing is sent twice."""
+    with gateway_front(tmp_path, authority, agencies=(MOF, MOH)) as front:
+        sink = front.sink(MOH)
+        sink.script = lambda verb, line: b"450 4.2.0 not now" if verb == "MAIL" else None
+        sent = [letter() for _ in range(5)]
+        for octets, _ in sent:
+            front.accept(octets, DIWAN)
+        front.wasl.child.kill()
+        sink.script = lambda verb, line: None
+        assert sink.received == []
+        with serving(front.house, tmp_path / "again.log"):
+            for _, message_id in sent:
+                front.arrived(MOH, message_id)
+                front.wait_standing(message_id, DIWAN, "sent", 2, "open")
+            front.quiet()
+        assert sink.duplicates() == {}
+        front.verify()
