@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -101,9 +102,8 @@ class Writer:
         self._before_commit = before_commit
         self._store = store
         self._on_failure = on_failure
-        self._waiting: list[Errand] = []
+        self._waiting: SimpleQueue[Errand | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._wake = threading.Event()
         self._stopping = False
         self._conn: Connection | None = None
         self._future_hub = FutureHub()
@@ -116,8 +116,7 @@ class Writer:
         with self._lock:
             if self._stopping:
                 raise WriterStopped("the record is closed")
-            self._waiting.append(errand)
-        self._wake.set()
+            self._waiting.put(errand)
 
     def call(self, desk: Desk, payload: Any, timeout: float | None = 60) -> Any:
         """Write one payload and wait until it is durable; raises what the desk raised."""
@@ -137,25 +136,28 @@ class Writer:
     def stop(self) -> None:
         """Finish what waits, then end the thread."""
         with self._lock:
-            self._stopping = True
-        self._wake.set()
+            if not self._stopping:
+                self._stopping = True
+                self._waiting.put(None)
         self._thread.join()
         if self._conn is not None:
             self._conn.close()
             self._conn = None
 
     def _work(self) -> None:
-        while True:
-            self._wake.wait()
-            with self._lock:
-                group = self._waiting[:MAX_GROUP]
-                del self._waiting[: len(group)]
-                if not self._waiting:
-                    self._wake.clear()
-                    if self._stopping:
-                        self._wake.set()
-                if not group and self._stopping:
-                    return
+        last = False
+        while not last:
+            group: list[Errand] = []
+            errand = self._waiting.get()
+            while errand is not None:
+                group.append(errand)
+                if len(group) >= MAX_GROUP:
+                    break
+                try:
+                    errand = self._waiting.get_nowait()
+                except Empty:
+                    break
+            last = errand is None
             if group:
                 self._settle(self._commit(group))
 
