@@ -207,6 +207,8 @@ class Archive:
         moved: dict[int, tuple[int, str, Octets]] = {}  # spool files, each to be linked once
         try:
             for folder, name, octets in placed:
+                if octets.lost:
+                    raise ArchiveError(errno.EIO, "the content was lost when its sync failed", name)
                 if octets.spooled and octets.descriptor() not in moved:
                     moved[octets.descriptor()] = folder, name, octets
                     continue
@@ -215,7 +217,12 @@ class Archive:
                     files.append(fd)
                     for chunk in octets.chunks(1 << 20):
                         write_all(fd, chunk)
-            self._sync([*files, *moved])
+            try:
+                self._sync([*files, *moved])
+            except OSError:
+                for _, _, octets in moved.values():
+                    octets.lost = True
+                raise
         finally:
             for fd in files:
                 os.close(fd)

@@ -47,7 +47,7 @@ class Octets:
     ``size`` counts octets; ``sha256`` is their digest (of an opened object it is computed when first asked).
     """
 
-    __slots__ = ("_fd", "_map", "_owned", "_sha256", "memory", "path", "size")
+    __slots__ = ("_fd", "_map", "_owned", "_sha256", "lost", "memory", "path", "size")
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class Octets:
         self._fd = fd
         self._map: mmap.mmap | None = None
         self._owned = owned
+        self.lost = False  # a sync of the spool file failed: asked again it would succeed, and mean nothing
 
     @classmethod
     def of(cls, data: bytes) -> Octets:
