@@ -17,8 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 
 from gateway.settings import Settings
 from tests.durability.letter import SMALL, Letter
@@ -235,7 +236,7 @@ class Lives:
             ).all()
         self._audit_sink(deliveries, doubts)
 
-    def _audit_numbers(self, rows: Sequence[Row[tuple[object, ...]]], counters: dict[str, int]) -> None:
+    def _audit_numbers(self, rows: Sequence[Any], counters: dict[str, int]) -> None:
         registers: dict[str, list[int]] = {}
         for row in rows:
             registers.setdefault(f"{row.agency}/{row.year}", []).append(row.seq)
@@ -243,7 +244,7 @@ class Lives:
             assert sorted(numbers) == list(range(1, len(numbers) + 1)), f"register {name} has a gap"
             assert counters[name] == len(numbers)
 
-    def _audit_sink(self, deliveries: Sequence[Row[tuple[object, ...]]], doubts: Counter[int | None]) -> None:
+    def _audit_sink(self, deliveries: Sequence[Any], doubts: Counter[int | None]) -> None:
         bodies = {letter.message_id: letter.body for letter in self.letters}
         came: Counter[tuple[str, str]] = Counter()
         for one in list(self.sink.received):
@@ -259,6 +260,7 @@ class Lives:
             assert times <= 1 + doubts[row.id], f"{row.message_id} came {times} times without a doubt"
 
     def close(self) -> None:
+        self.faults.lift()
         with contextlib.suppress(ServerFailed):
             self.end()
         self.faults.close()

@@ -86,6 +86,7 @@ static uint64_t tick(void)
 struct seen {
     enum call call;
     uint64_t begin;
+    int socket; /* of SEND */
     char subject[512]; /* path, or the first octets sent */
     struct rule *after;
 };
@@ -184,6 +185,8 @@ static int before(struct seen *seen)
             break;
         }
     }
+    if (error == ECONNRESET && seen->call == SEND) /* nothing comes from there any more either */
+        shutdown(seen->socket, SHUT_RDWR);
     if (error)
         record(seen, -1, error);
     return error;
@@ -209,7 +212,7 @@ static void after(struct seen *seen, long result)
 #define GUARDED(which, fill, invocation) \
     if (!wanted(which)) \
         return invocation; \
-    struct seen seen = { .call = which }; \
+    struct seen seen = { .call = which, .socket = -1 }; \
     fill; \
     int error = before(&seen); \
     if (error) { \
@@ -238,8 +241,9 @@ static int is_socket(int fd)
     return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-static void octets(struct seen *seen, const void *data, size_t size)
+static void octets(struct seen *seen, int fd, const void *data, size_t size)
 {
+    seen->socket = fd;
     if (size > 200)
         size = 200;
     for (size_t i = 0; i < size; i++) /* a NUL would end the text */
@@ -247,7 +251,7 @@ static void octets(struct seen *seen, const void *data, size_t size)
     seen->subject[size] = 0;
 }
 
-static void vectors(struct seen *seen, const struct iovec *iov, int count)
+static void vectors(struct seen *seen, int fd, const struct iovec *iov, int count)
 {
     char data[200];
     size_t n = 0;
@@ -256,7 +260,7 @@ static void vectors(struct seen *seen, const struct iovec *iov, int count)
         memcpy(data + n, iov[i].iov_base, m);
         n += m;
     }
-    octets(seen, data, n);
+    octets(seen, fd, data, n);
 }
 
 static enum call kind_of(int fd)
@@ -270,7 +274,7 @@ ssize_t write(int fd, const void *data, size_t size)
     if (!wanted(WRITE | SEND))
         return real(fd, data, size);
     enum call kind = kind_of(fd);
-    GUARDED(kind, kind == SEND ? octets(&seen, data, size) : name_of(fd, seen.subject, sizeof seen.subject),
+    GUARDED(kind, kind == SEND ? octets(&seen, fd, data, size) : name_of(fd, seen.subject, sizeof seen.subject),
             real(fd, data, size));
 }
 
@@ -280,7 +284,7 @@ ssize_t writev(int fd, const struct iovec *iov, int count)
     if (!wanted(WRITE | SEND))
         return real(fd, iov, count);
     enum call kind = kind_of(fd);
-    GUARDED(kind, kind == SEND ? vectors(&seen, iov, count) : name_of(fd, seen.subject, sizeof seen.subject),
+    GUARDED(kind, kind == SEND ? vectors(&seen, fd, iov, count) : name_of(fd, seen.subject, sizeof seen.subject),
             real(fd, iov, count));
 }
 
@@ -311,19 +315,19 @@ ssize_t pwritev64(int fd, const struct iovec *iov, int count, off64_t at)
 ssize_t send(int fd, const void *data, size_t size, int flags)
 {
     REAL(send);
-    GUARDED(SEND, octets(&seen, data, size), real(fd, data, size, flags));
+    GUARDED(SEND, octets(&seen, fd, data, size), real(fd, data, size, flags));
 }
 
 ssize_t sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t length)
 {
     REAL(sendto);
-    GUARDED(SEND, octets(&seen, data, size), real(fd, data, size, flags, to, length));
+    GUARDED(SEND, octets(&seen, fd, data, size), real(fd, data, size, flags, to, length));
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     REAL(sendmsg);
-    GUARDED(SEND, vectors(&seen, message->msg_iov, message->msg_iovlen), real(fd, message, flags));
+    GUARDED(SEND, vectors(&seen, fd, message->msg_iov, message->msg_iovlen), real(fd, message, flags));
 }
 
 #define OPEN(name) \

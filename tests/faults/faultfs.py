@@ -123,7 +123,8 @@ class FaultFs:
     ) -> int:
         """Let ``calls`` whose path (or octets sent) hold ``match`` fail, without happening.
 
-        A ``match`` that ends with ``$`` must stand at the end. The first ``skip`` of them pass; the rule acts ``times`` times, for ever when negative.
+        A ``match`` that ends with ``$`` must stand at the end. The first ``skip`` of them pass; the rule
+        acts ``times`` times, for ever when negative.
         Returns the number of the rule.
         """
         return self._rule(calls, _Action.FAIL, error, match, skip, times)

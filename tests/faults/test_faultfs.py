@@ -219,3 +219,16 @@ def test_the_clock_of_the_day_can_be_stepped(faults: FaultFs, days: int) -> None
     told = [float(word) for word in done.stdout.split()]
     for seconds in (told[0], told[1], told[2] / 1e9):
         assert abs(seconds - time.time() - days * 86_400) < 60
+
+
+def test_a_connection_that_was_reset_is_dead_both_ways(faults: FaultFs) -> None:
+    faults.fail(Call.SEND, "two", error=errno.ECONNRESET)
+    code = (
+        "import socket\n"
+        "a, b = socket.socketpair()\na.send(b'one')\n"
+        "try:\n    a.send(b'two')\nexcept ConnectionResetError:\n    print(b.recv(9), b.recv(9), a.recv(9))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **faults.env}, capture_output=True, text=True
+    )
+    assert done.stdout == "b'one' b'' b''\n"
