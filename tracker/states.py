@@ -140,4 +140,6 @@ def move(standing: Standing, event: Event) -> Standing:
         state = standing.state
     if event is Event.RELAYED and standing.state in (State.FAILED, State.REFUSED):
         state = standing.state
+    if event in (Event.ATTEMPTED, Event.IN_DOUBT) and standing.state is State.HELD:
+        state = standing.state  # held by a person while the attempt was under way
     return Standing(state, max(standing.grade, effect.grade), effect.outcome or standing.outcome)
