@@ -8,6 +8,7 @@ it be killed outright, the kernel ends its servers (PR_SET_PDEATHSIG). Its data 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 
@@ -27,14 +29,15 @@ from deploy.demo.house import ACCOUNTS, HOSTNAME, Gateway, Ports, connect, open_
 from deploy.demo.letters import Letter, answer, first
 from tests.servers.certificates import Authority
 from tests.servers.dns import name_server
-from tests.servers.place import Place, ServerFailed
+from tests.servers.place import Child, Place, ServerFailed, read_log
 from tests.servers.wasl import serving
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".demo"
 PATIENCE = 45.0  # seconds for all letters and receipts to arrive; a machine at rest needs about four
 
-console = Console(highlight=False)
+# A pipe has no width of its own.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def main() -> int:
@@ -43,7 +46,9 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="end after the table")
     options = parser.parse_args()
     as_root()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell without job control has it ignored
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         return run(once=options.once)
     except (ServerFailed, ClientFailed, OSError) as fault:
@@ -91,10 +96,10 @@ def step(what: str) -> Iterator[None]:
 def run(*, once: bool) -> int:
     """Everything, in order."""
     began = time.monotonic()
-    clear()
+    lock = clear()
     ports = Ports.choose()
     console.print("Starting the sample agencies and Wasl between them", style="bold")
-    with ExitStack() as stack:
+    with lock, ExitStack() as stack:
         tls = Authority(HOME / "tls").issue("127.0.0.1", "localhost", HOSTNAME)
         with step("name server, Postfix and Dovecot of three agencies"):
             resolver = stack.enter_context(name_server())
@@ -108,7 +113,7 @@ def run(*, once: bool) -> int:
         with step("wasl check"):
             gateway.house.run("check", *codes)
         with step("wasl serve"):
-            stack.enter_context(serving(gateway.house, HOME / "wasl.log"))
+            wasl = stack.enter_context(serving(gateway.house, HOME / "wasl.log"))
         with step("wasl user add: accounts of the dashboard"):
             open_accounts(gateway)
         found = exchange(gateway, agencies, doors(gateway, agencies))
@@ -123,25 +128,50 @@ def run(*, once: bool) -> int:
         verdict(found, faults, time.monotonic() - began)
         if not once:
             invite(gateway, agencies)
-            signal.pause()
+            watch([wasl.child, *(child for agency in agencies for child in agency.children)])
         return 1 if faults else 0
 
 
-def clear() -> None:
-    """Remove what an earlier run left, the folders of its mail servers too, should it have been killed."""
+def clear() -> IO[str]:
+    """Remove what an earlier run left, and hold the folder; raises ServerFailed while another one runs.
+
+    Should that run have been killed, the folders of its mail servers are removed as well.
+    """
+    HOME.mkdir(mode=0o700, exist_ok=True)
+    lock = (HOME / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ServerFailed("another demonstration runs in this folder; end it first") from None
     left = HOME / "places"
     for line in left.read_text().splitlines() if left.exists() else ():
         if line.startswith("/tmp/wasl-"):
             shutil.rmtree(line, ignore_errors=True)
-    shutil.rmtree(HOME, ignore_errors=True)
-    HOME.mkdir(mode=0o700)
+    for path in HOME.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
     for name in ("tls", "letters", "receipts"):
         (HOME / name).mkdir()
+    return lock
 
 
 def remember(*places: Place) -> None:
     """Mail servers run as other users, whom a home directory may be closed to: their folders are in /tmp."""
     (HOME / "places").write_text("".join(f"{place.path}\n" for place in places))
+
+
+def watch(children: list[Child]) -> None:
+    """Until Ctrl-C, or until something that should run does not: ServerFailed says what."""
+    try:
+        while True:
+            for child in children:
+                if not child.alive:
+                    raise ServerFailed(f"a server ended by itself:\n{read_log(child.log)}")
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        console.print("\nending everything")
 
 
 def doors(gateway: Gateway, agencies: list[Agency]) -> Doors:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from tests.servers.dovecot import Dovecot, Tls, dovecot
-from tests.servers.place import Place
+from tests.servers.place import Child, Place
 from tests.servers.postfix import Postfix, postfix
 
 PASSWORD = "wasl-demo-letters"  # of every sample account, mail and dashboard
@@ -93,6 +93,11 @@ class Agency:
     def places(self) -> tuple[Place, ...]:
         """The folders of its servers."""
         return (self.dovecot.place, *((self.postfix.place,) if self.postfix else ()))
+
+    @property
+    def children(self) -> tuple[Child, ...]:
+        """Its servers' processes."""
+        return (self.dovecot.child, *((self.postfix.child,) if self.postfix else ()))
 
     def directory_lines(self) -> str:
         """What its administrator adds to the agency's file in Wasl's directory."""

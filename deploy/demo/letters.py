@@ -202,7 +202,7 @@ def first() -> tuple[Letter, ...]:
             client="swaks",
             subject="إلى نطاق غير معروف",
             text="لا أحد هناك.\n",
-            to=("somebody@nowhere.example",),
+            to=("info@nowhere.example",),
             refusal="550 5.1.2",
         ),
     )

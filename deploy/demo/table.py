@@ -16,51 +16,52 @@ from rich.text import Text
 from deploy.demo.outcome import Found
 
 _LRM = "\u200e"
-_GRADES = {"accepted": "E1 accepted", "relayed": "E2 at the server", "delivered": "E3 in the mailbox"}
-
-
-def _text(text: str, style: str = "") -> Text:
-    return Text(text if text.isascii() else f"{_LRM}{text}{_LRM}", style=style)
+_GRADES = {"accepted": "E1", "relayed": "E2", "delivered": "E3"}
+_LEGEND = (
+    "E1 accepted by Wasl   E2 taken by the agency's server   E3 in the mailbox   @mof = @mof.gov.example"
+)
 
 
 def show(console: Console, found: Sequence[Found]) -> None:
     """Print one row per letter and recipient."""
-    table = Table(box=HORIZONTALS, pad_edge=False, header_style="bold", expand=False)
+    table = Table(box=HORIZONTALS, pad_edge=False, header_style="bold")
     table.add_column("number", no_wrap=True)
-    table.add_column("subject", justify="right", max_width=34, overflow="ellipsis", no_wrap=True)
-    table.add_column("from", no_wrap=True)
-    table.add_column("to", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("grade", no_wrap=True)
-    table.add_column("outcome", no_wrap=True)
-    table.add_column("receipts", max_width=20)
+    table.add_column("subject", justify="right", max_width=26, overflow="ellipsis", no_wrap=True)
+    for name in ("from", "to", "state", "grade", "outcome"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("receipts", min_width=11)
     table.add_column("", no_wrap=True)
     for one in found:
         mark = Text("✓", "green") if one.as_it_should() else Text("✗", "bold red")
         for row, address in enumerate(one.letter.recipients):
-            state, grade, outcome = _standing(one, address)
-            hidden = " (bcc)" if address in one.letter.bcc else ""
+            head = row == 0
             table.add_row(
-                one.number or "–" if row == 0 else "",
-                _text(one.letter.subject) if row == 0 else "",
-                one.letter.envelope_sender if row == 0 else "",
-                address + hidden,
-                state,
-                grade,
-                outcome,
-                ", ".join(one.kinds) or "–" if row == 0 else "",
-                mark if row == 0 else "",
-                end_section=row == len(one.letter.recipients) - 1,
+                (one.number or "–") if head else "",
+                _text(one.letter.subject) if head else "",
+                _short(one.letter.envelope_sender) if head else "",
+                _short(address) + (" bcc" if address in one.letter.bcc else ""),
+                *_standing(one, address),
+                (", ".join(one.kinds) or "–") if head else "",
+                mark if head else "",
             )
     console.print(table)
+    console.print(_LEGEND, style="dim")
+
+
+def _text(text: str) -> Text:
+    return Text(text if text.isascii() else f"{_LRM}{text}{_LRM}")
+
+
+def _short(address: str) -> str:
+    return address.removesuffix(".gov.example")
 
 
 def _standing(one: Found, address: str) -> tuple[Text, str, str]:
+    """State, grade and outcome."""
     if one.refusal:
-        return Text(f"refused {one.refusal}", "yellow"), "–", "–"
+        return Text(one.refusal, "yellow"), "–", "refused"
     fate = one.fates.get(address)
     if fate is None:
-        passed = address in one.copies
-        return Text("passed on" if passed else "not seen", "" if passed else "red"), "–", "not registered"
+        return (Text("passed on"), "–", "private") if address in one.copies else (Text("?", "red"), "–", "–")
     colour = {"sent": "green", "failed": "red"}.get(fate.state, "yellow")
     return Text(fate.state, colour), _GRADES.get(fate.grade, fate.grade), fate.outcome
