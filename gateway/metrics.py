@@ -21,7 +21,7 @@ DELIVERY_SECONDS = Histogram(
     "From acceptance to the next hop's 250",
     buckets=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60, 600, 3600, 14400, 86400),
 )
-SESSIONS = Gauge("wasl_smtp_sessions", "Open SMTP sessions", ["door"])
+SESSIONS = Gauge("wasl_smtp_sessions", "Open SMTP sessions")
 QUEUE = Gauge("wasl_queue_deliveries", "Deliveries waiting, by state", ["state"])
 IN_FLIGHT = Gauge("wasl_relay_in_flight", "Deliveries being sent")
 LEDGER_SIZE = Gauge("wasl_ledger_size", "Entries in the ledger")

@@ -80,7 +80,7 @@ def open_store(settings: Settings, *, must_exist: bool = True) -> Store:
         path = Path(url.removeprefix("sqlite:///"))
         if not path.exists():
             raise Trouble(f"there is no database at {path} yet: `wasl init` or `wasl serve` makes it")
-    return Store(url)
+    return Store(url, settings.database.pool)
 
 
 def open_archive(settings: Settings) -> ObjectStore:

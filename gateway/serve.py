@@ -49,6 +49,7 @@ from policies.load import Limits as PolicyLimits
 from policies.load import PolicyFile
 from tracker.model import Door
 from tracker.notice import GatewayIdentity
+from tracker.queue_list import depth
 from tracker.receipt_due import DEFAULT_EVENTS, NAMES, ReceiptSettings, changed
 
 _log = logging.getLogger("wasl.serve")
@@ -78,6 +79,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[Any]] = []
         self._listeners: list[SmtpListener] = []
         self._last_failure = 0.0
+        self._disk_low = False
 
     async def run(self) -> None:
         """Serve until told to stop; raises :class:`StartError`."""
@@ -253,6 +255,7 @@ class Gateway:
     async def _listen(self) -> None:
         settings = self.settings
         tally = Tally()
+        metrics.SESSIONS.set_function(lambda: tally.connections)
         section = settings.limits
         limits = WireLimits(
             size=section.message_size,
@@ -330,11 +333,26 @@ class Gateway:
         try:
             high_water.write(self.settings.gateway.data_dir, self.record)
             with self.record.read() as conn:
-                head = self.record.ledger_reader.latest(conn)
-                if head is not None:
-                    metrics.CHECKPOINT_SIZE.set(head.size)
+                latest = self.record.ledger_reader.latest(conn)
+                metrics.LEDGER_SIZE.set(self.record.ledger_reader.head(conn).size)
+                for state, count in depth(conn).items():
+                    metrics.QUEUE.labels(state.value).set(count)
+            if latest is not None:
+                metrics.CHECKPOINT_SIZE.set(latest.size)
+            self._look_at_disk()
         except Exception as error:
             _log.error("the high-water marks could not be written: %s", error)
+
+    def _look_at_disk(self) -> None:
+        """Say that the disk fills before letters are put off (archive.warn_free); once each time."""
+        free, section = self.record.archive.free_bytes(), self.settings.archive
+        metrics.FREE_BYTES.set(free)
+        if free >= section.warn_free:
+            self._disk_low = False
+        elif not self._disk_low:
+            self._disk_low = True
+            text = "only %.1f GB are free where the archive is; below %.1f GB letters are put off"
+            _log.warning(text, free / 1e9, section.keep_free / 1e9)
 
     def reload(self) -> None:
         """Read directory and policy again; a broken file leaves the last good one in force."""

@@ -84,8 +84,8 @@ class Database(Section):
     """`postgresql+psycopg://user@host/name`; SQLite in data_dir when not given."""
     url_file: Located | None = None
     """File that holds the URL, for one with a password."""
-    pool: Annotated[int, Field(ge=2, le=200, strict=True)] = 10
-    """Connections to the database at most."""
+    pool: Annotated[int, Field(ge=4, le=200, strict=True)] = 10
+    """Connections to PostgreSQL at most."""
 
     @model_validator(mode="after")
     def _known(self) -> Database:
@@ -109,7 +109,7 @@ class ArchiveSection(Section):
     keep_free: Octets = 1_000_000_000
     """New letters get 4xx when less than this is free on the disk."""
     warn_free: Octets = 5_000_000_000
-    """Below this the log and the metrics warn."""
+    """Below this the log and `wasl check` warn."""
     bucket: str | None = None
     """s3: the bucket."""
     prefix: str = ""

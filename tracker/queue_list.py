@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, func, select
 
+from tracker.question import in_queue
 from tracker.schema import attempt, delivery, letter, submission
 from tracker.states import State
 
 WAITING = (State.QUEUED, State.SENDING, State.HELD)
+
+
+def depth(conn: Connection) -> dict[State, int]:
+    """How many deliveries wait to go out or are going, by the index of what is due; 0 stands there too."""
+    d = delivery.c
+    wanted = (State.QUEUED, State.SENDING)
+    rows = conn.execute(select(d.state, func.count()).where(in_queue()).group_by(d.state))
+    found = {State(row[0]): int(row[1]) for row in rows}
+    return {state: found.get(state, 0) for state in wanted}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pydantic_core
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -45,9 +46,12 @@ def sqlite_url(path: Path) -> str:
 
 
 class Store:
-    """Two engines on one database: ``writer`` (one connection) and ``reader`` (a pool)."""
+    """Two engines on one database: ``writer`` (a connection, two on PostgreSQL) and ``reader`` (a pool).
 
-    def __init__(self, url: str) -> None:
+    ``pool`` is how many connections to PostgreSQL there are at most, at least 4.
+    """
+
+    def __init__(self, url: str, pool: int = 10) -> None:
         self.url = url
         self._held: Connection | None = None
         self.dialect = make_url(url).get_backend_name()
@@ -55,8 +59,10 @@ class Store:
             self.writer = _sqlite_engine(url, "BEGIN IMMEDIATE", pool_size=1)
             self.reader = _sqlite_engine(url, "BEGIN", pool_size=8)
         elif self.dialect == "postgresql":
-            self.writer = create_engine(url, pool_size=2, max_overflow=0, pool_pre_ping=True)
-            self.reader = create_engine(url, pool_size=8, max_overflow=4, pool_pre_ping=True)
+            self.writer = create_engine(
+                url, pool_size=2, max_overflow=0, pool_pre_ping=True, json_serializer=_json
+            )
+            self.reader = create_engine(url, pool_size=pool - 2, max_overflow=0, pool_pre_ping=True)
         else:
             raise StoreError(f"database {self.dialect!r} is not supported: use sqlite or postgresql+psycopg")
 
@@ -90,12 +96,18 @@ class Store:
         self.reader.dispose()
 
 
+def _json(value: Any) -> str:
+    """JSON as the columns keep it; several times as quick as the standard library's."""
+    return pydantic_core.to_json(value).decode()
+
+
 def _sqlite_engine(url: str, begin: str, pool_size: int) -> Engine:
     engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=4 if pool_size > 1 else 0,
         connect_args={"timeout": 30, "check_same_thread": False},
+        json_serializer=_json,
     )
 
     @event.listens_for(engine, "connect")

@@ -64,6 +64,19 @@ def test_every_setting_has_its_words() -> None:
         assert not re.search(r"\|\s*\|$", row), row
 
 
+def test_every_setting_is_read() -> None:
+    """A key that nothing reads is a promise that nobody keeps."""
+    code = "\n".join(
+        path.read_text("utf-8")
+        for path in CITING
+        if path.suffix == ".py" and path.name not in ("settings.py", "settings_template.py")
+    )
+    own = {"database.url_file", "archive.secret_key_file"}  # read where they are declared
+    keys = re.findall(r"^\| `([a-z]+\.[a-z_]+)`", tables.TABLES["settings"](), re.MULTILINE)
+    assert len(keys) > 60
+    assert [k for k in keys if k not in own and not re.search(rf"[.\"]{k.partition('.')[2]}\b", code)] == []
+
+
 def test_citations_are_recognised() -> None:
     text = "RFC 2047, 2231 and RFC 6532 §3.7 and 6533; RFC 5321 §4.5.3.1.8: at least 100; AUTH (4954, 4616)"
     assert cited(text) == {2047, 2231, 6532, 6533, 5321, 4954, 4616}
