@@ -77,6 +77,14 @@ def test_every_setting_is_read() -> None:
     assert [k for k in keys if k not in own and not re.search(rf"[.\"]{k.partition('.')[2]}\b", code)] == []
 
 
+def test_every_metric_is_explained() -> None:
+    code = (ROOT / "gateway/metrics.py").read_text("utf-8")
+    page = (ROOT / "docs/administration.md").read_text("utf-8")
+    made = set(re.findall(r'"(wasl_[a-z_]+)"', code))
+    assert len(made) > 10
+    assert made == set(re.findall(r"`(wasl_[a-z_]+)(?:\{[a-z,]+\})?`", page))
+
+
 def test_citations_are_recognised() -> None:
     text = "RFC 2047, 2231 and RFC 6532 §3.7 and 6533; RFC 5321 §4.5.3.1.8: at least 100; AUTH (4954, 4616)"
     assert cited(text) == {2047, 2231, 6532, 6533, 5321, 4954, 4616}
