@@ -122,11 +122,12 @@ class Notices:
     async def _accept(self, item: _Made) -> None:
         at = now_us()
         home = self._directory().by_domain(item.to.host)
+        code = home.code if home is not None else None
         needed = needs(item.message)
         relay = self._relay
         hand_over = relay is not None and relay.has_room
         recipient = Recipient(address=item.to, notify="NEVER")
-        hop = home.code if home is not None else ""
+        hop = self._way(item.to, item.bundle.letter.agency)
         acceptance = Acceptance(
             submission_id=self._record.ids.next(),
             kind=LetterKind.RECEIPT,
@@ -141,7 +142,9 @@ class Notices:
             at_us=at,
             expires_us=self._schedule.expires_us(at),
             deliveries=(
-                DeliveryDraft(recipient=recipient, kind=DeliveryKind.RECEIPT, agency=hop, hop=hop, sign=True),
+                DeliveryDraft(
+                    recipient=recipient, kind=DeliveryKind.RECEIPT, agency=code, hop=hop, sign=True
+                ),
             ),
             message_id=scan(item.message).message_id,
             receipt_for=item.bundle.letter.id,
@@ -169,6 +172,8 @@ class Notices:
             for bundle in bundles:
                 to = self._address(bundle)
                 if to is None:
+                    told = bundle.receipts[0]
+                    _log.warning("nobody can be told of %s: no way to %r", told.kind, told.recipient)
                     hopeless += bundle.receipts
                     continue
                 try:
@@ -186,7 +191,22 @@ class Notices:
             to = Address.parse(bundle.receipts[0].recipient)
         except AddressError:
             return None
-        return to if self._directory().by_domain(to.host) is not None else None
+        return to if self._way(to, bundle.letter.agency) else None
+
+    def _way(self, to: Address, submitter: str | None) -> str:
+        """The next hop towards an author; empty when there is none.
+
+        A sender of elsewhere, whose mail an agency forwarded, is told the way that the mail came: by
+        the agency's way to the outside, or else by its own server, which vouched for that sender.
+        """
+        directory = self._directory()
+        home = directory.by_domain(to.host)
+        if home is not None and home.next_hop is not None:
+            return home.code
+        agency = directory.agency(submitter) if submitter else None
+        if agency is None:
+            return ""
+        return next((hop.name for hop in (agency.outbound, agency.next_hop) if hop is not None), "")
 
     def _notice(self, bundle: Bundle, to: Address) -> Notice:
         letter = bundle.letter
