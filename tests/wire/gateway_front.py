@@ -8,7 +8,6 @@ would, never through the gateway's own memory.
 
 from __future__ import annotations
 
-import re
 import signal
 import smtplib
 import socket
@@ -16,9 +15,6 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from email.message import EmailMessage
-from email.policy import SMTP
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +24,15 @@ from sqlalchemy import Engine, select
 
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
-from tests.servers.place import free_port, wait_until
+from tests.servers.place import wait_until
 from tests.servers.sink import Received, Sink, smtp_sink
 from tests.servers.wasl import House, Wasl, new_house, serving
+from tests.wire.wire_letters import header, stuffed
 from tracker import schema
 
 DOMAIN = "wasl.gov.example"
 STRANGER = "127.0.0.99"  # the network of nobody
-MAC = re.compile(rb"<(wasl-[a-z2-7]+@[a-z.]+)>")
-_serial = count(1)
+RELAY_PASSWORD = "a long relay password"  # of MOF's server, where it has a credential
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +59,19 @@ MOJ = Agency(code="MOJ", domain="moj.gov.example", bind="127.0.0.23")
 SHADOW = Agency(code="SHD", domain="shadow.gov.example", bind="127.0.0.24", more="mode: shadow\n")
 IDN = Agency(code="IDN", domain="وزارة.example")
 FORWARDS = Agency(code="FWD", domain="fwd.gov.example", bind="127.0.0.25", more="forwards: all\n")
+OLD = Agency(
+    code="OLD", domain="old.gov.example"
+)  # a server of old: what it does not offer is not sent to it
+BOX = Agency(code="BOX", domain="box.gov.example")  # taken by LMTP
+OUTBOUND = Agency(code="OUT", domain="out.gov.example", bind="127.0.0.27")  # has a way to the outside
+TERSE = Agency(
+    code="TRS",
+    domain="terse.gov.example",
+    bind="127.0.0.26",
+    more="receipts: {accepted: false, delivered: false, relayed: true}\n",
+)
 UNCONNECTED = Agency(code="MOI", domain="moi.gov.example")
-AGENCIES = (MOF, MOH, MOJ, SHADOW, IDN, FORWARDS)
+AGENCIES = (MOF, MOH, MOJ, SHADOW, IDN, FORWARDS, OLD, BOX, TERSE)
 
 
 def hop(port: int, protocol: str = "smtp", more: str = "") -> str:
@@ -285,73 +292,6 @@ def transaction(
     return answer[0], answer[1].decode("utf-8", "replace")
 
 
-def stuffed(octets: bytes) -> bytes:
-    """Octets as DATA carries them (RFC 5321 §4.5.2)."""
-    whole = octets if octets.endswith(b"\r\n") or not octets else octets + b"\r\n"
-    return re.sub(rb"(?m)^\.", b"..", whole) + b".\r\n"
-
-
-def letter(
-    to: str = "diwan@moh.gov.example",
-    *,
-    author: str = "author@mof.gov.example",
-    subject: str = "كتاب رسمي",
-    text: str = "السلام عليكم،\n",
-    more: Mapping[str, str] | None = None,
-) -> tuple[bytes, str]:
-    """An ordinary letter and its Message-ID, which no other test uses."""
-    message = EmailMessage(policy=SMTP)
-    message["From"] = author
-    message["To"] = to
-    message["Subject"] = subject
-    message["Date"] = "Sun, 22 Nov 2026 10:00:00 +0300"
-    message["Message-ID"] = message_id = new_id()
-    for name, value in (more or {}).items():
-        message[name] = value
-    message.set_content(text)
-    return message.as_bytes(), message_id
-
-
-def new_id() -> str:
-    return f"<{next(_serial)}.{id(_serial):x}@tests.example>"
-
-
-def header(octets: bytes, name: str) -> str:
-    """The raw value of a header field on one line; empty when it is not there."""
-    head = octets.partition(b"\r\n\r\n")[0] + b"\r\n"
-    found = re.search(rb"(?mi)^" + name.encode() + rb":[ \t]*((?:.*\r\n)(?:[ \t].*\r\n)*)", head)
-    return "" if found is None else re.sub(rb"\r\n[ \t]+", b" ", found[1]).decode("utf-8").strip()
-
-
-def as_sent(octets: bytes) -> bytes:
-    """A message out of a Maildir with the line ends that it had on the wire."""
-    return octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-
-
-def body(octets: bytes) -> bytes:
-    return octets.partition(b"\r\n\r\n")[2]
-
-
-def return_address(received: Received) -> str:
-    """The reverse-path that a copy left the gateway with; it must be one of the gateway's own."""
-    found = MAC.match(received.sender)
-    assert found is not None, received.sender
-    return found[1].decode()
-
-
-def report(action: str, recipient: str, *, status: str = "2.0.0", mta: str = "mail.moh.gov.example") -> bytes:
-    """A delivery status notification as RFC 3464 has it."""
-    return (
-        f"From: MAILER-DAEMON@{mta}\r\nTo: <>\r\nSubject: Delivery report\r\nMessage-ID: {new_id()}\r\n"
-        "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"
-        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\n\r\n'
-        "--b\r\nContent-Type: text/plain\r\n\r\nWords for people.\r\n"
-        "--b\r\nContent-Type: message/delivery-status\r\n\r\n"
-        f"Reporting-MTA: dns; {mta}\r\n\r\n"
-        f"Final-Recipient: rfc822; {recipient}\r\nAction: {action}\r\nStatus: {status}\r\n\r\n--b--\r\n"
-    ).encode()
-
-
 @contextmanager
 def gateway_front(
     root: Path,
@@ -413,10 +353,3 @@ def raw_session(port: int, context: ssl.SSLContext | None = None) -> socket.sock
     """A bare connection, for what no client library would send."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=30)
     return context.wrap_socket(sock, server_hostname="localhost") if context else sock
-
-
-__all__ = [
-    "AGENCIES", "DOMAIN", "FORWARDS", "IDN", "MOF", "MOH", "MOJ", "SHADOW", "STRANGER", "UNCONNECTED",
-    "Agency", "Front", "as_sent", "body", "free_port", "gateway_front", "header", "hop", "letter", "new_id",
-    "raw_session", "report", "return_address", "stuffed", "transaction",
-]  # fmt: skip

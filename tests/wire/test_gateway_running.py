@@ -21,20 +21,8 @@ from tests.servers.opendkim import opendkim_verifier
 from tests.servers.place import ServerFailed, free_port, wait_until
 from tests.servers.postfix import postfix
 from tests.servers.wasl import serving
-from tests.wire.gateway_front import (
-    MOF,
-    MOH,
-    MOJ,
-    Agency,
-    Front,
-    as_sent,
-    gateway_front,
-    header,
-    hop,
-    letter,
-    stuffed,
-    transaction,
-)
+from tests.wire.gateway_front import MOF, MOH, MOJ, Agency, Front, gateway_front, hop, transaction
+from tests.wire.wire_letters import as_sent, header, letter, stuffed
 
 pytestmark = pytest.mark.servers
 

@@ -1,0 +1,51 @@
+"""One gateway for all tests of a session that leave it as they found it (see gateway_front.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.servers.certificates import Authority
+from tests.servers.dovecot import Dovecot
+from tests.servers.sink import smtp_sink
+from tests.servers.wasl import wasl
+from tests.wire.gateway_front import AGENCIES, MOF, OUTBOUND, RELAY_PASSWORD, Front, gateway_front, hop
+from tests.wire.wire_letters import letter, return_address
+
+
+@pytest.fixture(scope="session")
+def front(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, dovecot_server: Dovecot
+) -> Iterator[Front]:
+    """A gateway with a sink behind each agency; MOF's people sign in with Dovecot's password."""
+    hashed = wasl("agency", "password", "--password-stdin", words=f"{RELAY_PASSWORD}\n").strip()
+    credential = f'credentials: [{{username: mof-relay, password_hash: "{hashed}"}}]\n'
+    with (
+        smtp_sink(keywords=("ENHANCEDSTATUSCODES",)) as old,
+        smtp_sink(lmtp=True) as box,
+        smtp_sink() as out,
+        smtp_sink() as world,
+    ):
+        outbound = f"outbound: {{host: 127.0.0.1, port: {world.port}, tls: none}}\n"
+        with gateway_front(
+            tmp_path_factory.mktemp("front"),
+            authority,
+            people=dovecot_server,
+            agencies=(replace(MOF, more=credential), *AGENCIES[1:], OUTBOUND),
+            sinks={"OLD": old, "BOX": box, "OUT": out, "OUT:outbound": world},
+            hops={"OUT": hop(out.port) + outbound},
+            sections={"relay": {"retry": ["1s"], "warn_after": "4s", "give_up_after": "9s"}},
+        ) as running:
+            yield running
+
+
+@pytest.fixture
+def sent(front: Front) -> tuple[str, str]:
+    """A letter that is at MOH's server: its Message-ID and the return address of the copy."""
+    octets, message_id = letter()
+    front.accept(octets, "diwan@moh.gov.example")
+    back = return_address(front.arrived("MOH", message_id)[0])
+    front.wait_standing(message_id, "diwan@moh.gov.example", "sent", 2, "open")
+    return message_id, back
