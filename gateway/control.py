@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from gateway.trouble import Trouble
+
 _log = logging.getLogger("wasl.control")
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -95,6 +97,8 @@ class ControlServer:
             return {"ok": False, "error": f"not understood; this gateway can: {known}"}
         try:
             return {"ok": True} | await handler(request)
+        except (ValueError, Trouble) as error:
+            return {"ok": False, "error": str(error)}  # words for the person who asked
         except Exception as error:
             _log.exception("control request %r failed", request.get("do"))
             return {"ok": False, "error": f"{type(error).__name__}: {error}"}
