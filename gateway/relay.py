@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,9 +47,12 @@ _NO_HOP = Reply.of(451, "4.3.5", "No next hop is configured for this recipient")
 
 @dataclass(slots=True)
 class _Sick:
-    """A next hop that could not be reached: left alone until, and how long the last rest was."""
+    """A next hop that could not be reached: left alone until, and how long the last rest was.
 
-    until_us: int
+    On the clock that only counts on: one set back by days would leave the hop alone for days.
+    """
+
+    until: float  # seconds of time.monotonic
     rest_s: float
 
 
@@ -87,6 +91,7 @@ class Relay:
         self._woken = asyncio.Event()
         self._more = False  # the last look found as much as was asked for
         self._stopping = False
+        self._looked_us = 1 << 62  # when the record was last asked for what is due
 
     @property
     def has_room(self) -> bool:
@@ -120,7 +125,7 @@ class Relay:
         while not self._stopping:
             self._woken.clear()
             now = now_us()
-            for name in [n for n, sick in self._sick.items() if sick.until_us <= now]:
+            for name in [n for n, sick in self._sick.items() if sick.until <= time.monotonic()]:
                 del self._sick[name]
             full = tuple(self._sick) + tuple(
                 n for n, count in self._by_hop.items() if count >= self._most_per_hop
@@ -128,12 +133,15 @@ class Relay:
             room = min(self._most - self._in_flight, self._most_per_hop)
             claims: list[Claim] = []
             if room > 0:
+                # In a new life, and whenever the clock was set back: see what it put off while it was ahead.
+                set_back = now < self._looked_us
                 want = Want(
                     owner=self.owner,
                     limit=room,
                     now_us=now,
                     lease_us=now + self._lease_us,
                     full_hops=tuple(sorted(set(full))),
+                    latest_us=self._schedule.latest_us(now) if set_back else None,
                 )
                 try:
                     claims = await self._crossing.at_record(self._record.claim_desk, want)
@@ -141,6 +149,7 @@ class Relay:
                     _log.exception("could not claim what is due; trying again")
                     await asyncio.sleep(1)
                     continue
+                self._looked_us = now
                 self.take(claims)
                 self._more = len(claims) >= room // 2
             if self._more and self._in_flight < self._most // 2:
@@ -221,7 +230,7 @@ class Relay:
             return
         before = self._sick.get(hop.name)
         rest = min((before.rest_s if before else 5.0) * 1.5, 120.0)
-        self._sick[hop.name] = _Sick(now_us() + int(rest * random.uniform(0.8, 1.2) * 1e6), rest)
+        self._sick[hop.name] = _Sick(time.monotonic() + rest * random.uniform(0.8, 1.2), rest)
 
     def _notes(
         self, claim: Claim, hop: NextHop, sending: Sending, outcome: Outcome, index: int
@@ -308,10 +317,14 @@ class Relay:
         """Note what happened; while the database is away, keep it and try again."""
         pause = 0.5
         while notes:
-            answers = await asyncio.gather(
-                *(self._crossing.at_record(self._record.note_desk, note) for note in notes),
-                return_exceptions=True,
-            )
+            desk, crossing = self._record.note_desk, self._crossing
+            written = [crossing.at_record(desk, note) for note in notes]
+            answers: list[object] = []
+            for one in written:
+                try:
+                    answers.append(await one)
+                except Exception as error:
+                    answers.append(error)
             left: list[Note] = []
             for note, answer in zip(notes, answers, strict=True):
                 if isinstance(answer, UnknownMove | NoSuchDelivery):

@@ -22,6 +22,10 @@ class RetrySchedule:
         share = 1 + random.uniform(-self.jitter, self.jitter)
         return now_us + int(wait / timedelta(microseconds=1) * share)
 
+    def latest_us(self, now_us: int) -> int:
+        """No attempt that was put off by now is due later than this."""
+        return now_us + int(max(self.waits) / timedelta(microseconds=1) * (1 + self.jitter))
+
     def expires_us(self, at_us: int) -> int:
         """When a delivery accepted at ``at_us`` is given up."""
         return at_us + self.give_up_after // timedelta(microseconds=1)

@@ -89,6 +89,7 @@ class Want:
     now_us: int
     lease_us: int  # until when
     full_hops: tuple[str, ...] = ()
+    latest_us: int | None = None  # no wait ends later: what is due after this, a clock ahead put there
 
 
 class ClaimDesk(Desk):
@@ -109,6 +110,8 @@ class ClaimDesk(Desk):
     def _claim(self, conn: Connection, want: Want) -> list[Claim]:
         d = schema.delivery.c
         node = want.owner.partition("/")[0]
+        if want.latest_us is not None:
+            self._bring_back(conn, want.now_us, want.latest_us)
         due = select(d.id).where(d.state == State.QUEUED.value, d.next_us <= want.now_us)
         if want.full_hops:
             due = due.where(d.hop.not_in(want.full_hops))
@@ -159,6 +162,19 @@ class ClaimDesk(Desk):
         if lost_ids:
             self._doubt(conn, [c for c in claims if c.in_doubt], want)
         return claims
+
+    def _bring_back(self, conn: Connection, now_us: int, latest_us: int) -> None:
+        """Make due what a clock that was days ahead has put off beyond every wait."""
+        d = schema.delivery.c
+        astray = select(d.id).where(d.state == State.QUEUED.value, d.next_us > latest_us)
+        if conn.dialect.name != "sqlite":
+            astray = astray.with_for_update(skip_locked=True)
+        ids = list(conn.execute(astray).scalars())
+        if ids:
+            conn.execute(
+                update(schema.delivery).where(d.id == bindparam("b_id")).values(next_us=now_us),
+                [{"b_id": i} for i in ids],
+            )
 
     def _doubt(self, conn: Connection, claims: list[Claim], want: Want) -> None:
         """Close the attempts that nobody ended and say so in the record."""
