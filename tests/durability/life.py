@@ -12,6 +12,8 @@ import contextlib
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,6 +82,18 @@ class Lives:
             self.wait_dead()
         self.end()
 
+    def refused(self) -> str:
+        """Try to start beside or after all that is; what ``serve`` said when it would not."""
+        command: list[str | Path] = [
+            Path(sys.executable).with_name("wasl"),
+            "serve",
+            "--config",
+            self.house.settings,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BUSY)
+        assert done.returncode, "it started"
+        return str(done.stderr)
+
     def end(self) -> None:
         """End this life in order, if it lasts."""
         self._life.close()
@@ -106,7 +120,17 @@ class Lives:
             self._warm = self.wasl
 
     def log(self) -> str:
+        """What this life logged."""
         return self.wasl.log()
+
+    def last_log(self) -> str:
+        """What the last life logged, dead or alive."""
+        assert self._wasl is not None
+        return self._wasl.log()
+
+    def share(self, other: Lives) -> None:
+        """Be another node of the same record: its letters and what the sink does are the same."""
+        self.letters, self._script, self._count = other.letters, other._script, other._count
 
     # The sink.
 
@@ -143,6 +167,11 @@ class Lives:
                 pause=0.2,
                 hint=lambda: f"{letter.answers}\n{read_log(self.wasl.child.log)}",
             )
+
+    def until_promised_once(self, letter: Letter) -> None:
+        """Send to this life alone, until it has taken the letter or died of it."""
+        port = self.wasl.relay
+        wait_until(lambda: letter.send(port)[:3] in ("250", ""), "an answer", timeout=BUSY)
 
     def until_delivered(self, timeout: float = BUSY) -> None:
         """Wait until nothing is under way."""
@@ -292,7 +321,7 @@ def lives(
     keywords: Sequence[str] = KEYWORDS,
     receipts: bool = False,
     agencies: int = 0,
-    relay: Mapping[str, str | int | float] | None = None,
+    relay: Mapping[str, object] | None = None,
 ) -> Iterator[Lives]:
     """A new gateway on SQLite, or on the PostgreSQL database at ``url``, that nobody has started yet."""
     with Place("life") as place, smtp_sink(keywords=keywords) as sink:
