@@ -8,13 +8,17 @@ would, never through the gateway's own memory.
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import signal
 import smtplib
 import socket
 import ssl
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +296,23 @@ def transaction(
     return answer[0], answer[1].decode("utf-8", "replace")
 
 
+@cache
+def _model(hostname: str) -> Path:
+    """A house made by ``wasl init``, once a process: the others are copies of it."""
+    folder = Path(tempfile.mkdtemp(prefix="wasl-house-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    house, _ = new_house(folder / "gateway", hostname=hostname)
+    return house.root
+
+
+def _house(root: Path, hostname: str, relay: int) -> House:
+    shutil.copytree(_model(hostname), root)
+    house = House(root=root)
+    text = house.settings.read_text("utf-8")
+    house.settings.write_text(text.replace('"127.0.0.1:0"', f'"127.0.0.1:{relay}"', 1), "utf-8")
+    return house
+
+
 @contextmanager
 def gateway_front(
     root: Path,
@@ -312,7 +333,7 @@ def gateway_front(
     """
     hops = hops or {}
     with ExitStack() as stack:
-        house, _ = new_house(root / "gateway", hostname=hostname, relay=f"127.0.0.1:{relay}")
+        house = _house(root / "gateway", hostname, relay)
         tls = authority.issue(hostname, "127.0.0.1", "localhost")
         house.set("tls", certificate=str(tls.certificate), key=str(tls.key))
         house.listen("submission", "127.0.0.1:0")
