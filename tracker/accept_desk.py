@@ -19,7 +19,7 @@ from tracker.claims import Claim, Parcel
 from tracker.due_receipts import earn
 from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.model import DeliveryKind, IdSource, LetterKind, LetterNumber, id_text
-from tracker.object_store import ObjectStore
+from tracker.object_store import ObjectStore, remove
 from tracker.prepared import Prepared
 from tracker.registers import Registers
 from tracker.same_letter import find_halves, find_repeats, find_threads, half_key
@@ -116,7 +116,7 @@ class AcceptDesk(Desk):
         for a, accepted in zip(payloads, results, strict=True):
             self._stored.discard(self.archive_key(a))
             if accepted.repeat:
-                self._archive.delete(self.archive_key(a))  # the object of a repeat is referred to by nothing
+                remove(self._archive, self.archive_key(a))  # a repeat's object is referred to by nothing
         if self._accepted is not None:
             self._accepted(results)
 

@@ -21,7 +21,7 @@ from tracker import schema
 from tracker.due_receipts import earn
 from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.model import DeliveryKind, IdSource, LetterKind
-from tracker.object_store import ObjectStore
+from tracker.object_store import ObjectStore, remove
 from tracker.prepared import Prepared, PreparedIn
 from tracker.states import FINAL_STATES, Event, Grade, Outcome, Standing, State, move
 from tracker.writer import Desk
@@ -159,7 +159,7 @@ class NoteDesk(Desk):
 
     def after(self, payloads: Sequence[Note], results: list[Noted]) -> None:
         for key in self._doomed:
-            self._archive.delete(key)
+            remove(self._archive, key)
         self._doomed = []
 
     def failed(self) -> None:

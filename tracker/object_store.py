@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from tracker.archive import Octets
 from tracker.spool import Spool
+
+_log = logging.getLogger("wasl.archive")
 
 
 class ObjectStore(Protocol):
@@ -27,3 +30,11 @@ class ObjectStore(Protocol):
     def free_bytes(self) -> int: ...
 
     def close(self) -> None: ...
+
+
+def remove(objects: ObjectStore, key: str) -> None:
+    """Delete an object that no row names any more; one that cannot be deleted stays and harms nobody."""
+    try:
+        objects.delete(key)
+    except OSError as error:
+        _log.warning("the object %s is not needed and stays: %s", key, error)

@@ -28,7 +28,7 @@ from tracker.evidence import EvidenceBook
 from tracker.ledger import Checkpoint, Ledger, LedgerKey
 from tracker.model import IdSource, LetterKind, now_us
 from tracker.noting import Note, Noted, NoteDesk, forget_empty
-from tracker.object_store import ObjectStore
+from tracker.object_store import ObjectStore, remove
 from tracker.registers import Registers
 from tracker.states import State
 from tracker.store import Store
@@ -139,7 +139,7 @@ class Record:
 
         self.write(sweep)
         for key in doomed:
-            self.archive.delete(key)
+            remove(self.archive, key)
         return len(doomed)
 
     def healthy(self) -> None:

@@ -10,6 +10,7 @@ a commit that fails is reported as failed and the caller must not say 250.
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from tracker.store import Store, lost_connection
+
+_log = logging.getLogger("wasl.writer")
 
 MAX_GROUP = 512
 
@@ -211,7 +214,11 @@ class Writer:
             raise
         settled: list[tuple[Errand, Any, BaseException | None]] = []
         for desk, errands, results in done:
-            desk.after([e.payload for e in errands], results)
+            try:
+                desk.after([e.payload for e in errands], results)
+            except Exception:
+                # The group is durable: an error now must not have it written again as if it were not.
+                _log.exception("what follows a commit failed")
             settled += [(errand, result, None) for errand, result in zip(errands, results, strict=True)]
         return settled
 

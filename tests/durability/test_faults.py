@@ -245,3 +245,26 @@ def test_marks_that_cannot_be_kept_stop_no_letter(living: Living) -> None:
     lives.until_delivered()
     lives.audit()
     lives.whole = True
+
+
+def test_what_cannot_be_removed_costs_no_letter(living: Living) -> None:
+    """The object of a repeat is in nobody's way; that it stays must not undo the group it came in."""
+    lives = living("sqlite")
+    lives.warm()
+    repeated = lives.letter()
+    lives.until_promised(repeated)
+    slow = lives.faults.delay(Call.SYNC, 400, _WAL)
+    first = lives.crowd([lives.letter()])
+    letters = [lives.letter(), lives.letter(), lives.letter()]
+    rule = lives.faults.fail(Call.UNLINK, ".eml", times=1)
+    crowd = lives.crowd([letters[0], repeated, *letters[1:]])
+    first.join()
+    crowd.join()
+    assert lives.faults.hits(rule) == 1
+    lives.faults.lift(slow)
+    lives.faults.lift()
+    assert len({answer.split()[-1] for answer in repeated.answers}) == 1  # the first number, again
+    assert all(letter.promised for letter in letters)
+    lives.until_delivered()
+    lives.audit()
+    lives.whole = True
