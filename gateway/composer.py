@@ -2,8 +2,9 @@
 
 A copy for another agency bears our tags, the agency's DKIM signature and a return address that names
 its delivery (DESIGN §9). Pass-through and shadow copies go out as they came, under a trace field. A
-receipt is signed by the gateway. The body of a letter is opened, scanned and hashed once, however
-many recipients it has: :class:`_Opened` is shared by all sendings of one mail transaction.
+receipt is signed by the gateway. A letter is opened, edited and signed once, however many recipients
+it has: :class:`_Opened` is shared by all sendings of one mail transaction. Signing is done in the
+signing room (:mod:`gateway.signing_room`), or here while that is closed.
 
 Raises OSError when the octets cannot be read. A letter that cannot be signed (no From) goes unsigned.
 """
@@ -11,33 +12,33 @@ Raises OSError when the octets cannot be read. A letter that cannot be signed (n
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
+import re
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
-from zoneinfo import ZoneInfo
 
 from gateway.instance import Instance
 from gateway.outgoing import Outgoing, OutRecipient
 from gateway.reverse_path import ReversePath
-from gateway.sign import NoFromError, SigningKey, SigningKeyError, body_hash, signatures
-from gateway.tag import Edit, Received, Tags, edit_for
+from gateway.sealing import KeyName, KeyRing, Order, seal
+from gateway.sign import body_hash
+from gateway.signing_room import RoomClosed, SigningRoom
+from gateway.tag import Edit
 from policies.directory import Directory, NextHop
-from tracker import header_writer
 from tracker.archive import Octets
 from tracker.claims import Claim, Parcel
-from tracker.header import Headers, scan
-from tracker.model import NULL_PATH, Address, Connection, DeliveryKind, TlsInfo, now_us
+from tracker.header import scan
+from tracker.model import NULL_PATH, Address, DeliveryKind
 from tracker.object_store import ObjectStore
 
-_log = logging.getLogger("wasl.relay")
+_XCHARS = re.compile(r"[!-*,-<>-~]*")
 
 
-_SMALL = 65_536  # octets
+_BY_VALUE = (
+    262_144  # octets: a letter up to this size goes to the signing room as it is, a larger one by its file
+)
 
 
 class _Opened:
@@ -47,16 +48,7 @@ class _Opened:
         self.octets = octets
         self._ours = ours
         self.view = octets.view()
-        self.headers: Headers = scan(self.view)
-        self._body_hash: bytes | None = None
-        self._hashing = threading.Lock()  # the copies of a circular are composed side by side
-
-    @property
-    def body_hash(self) -> bytes:
-        with self._hashing:
-            if self._body_hash is None:
-                self._body_hash = body_hash(self.view, self.headers.body_start)
-            return self._body_hash
+        self.edits: dict[Order, asyncio.Future[Edit]] = {}  # all copies of a letter bear the same one
 
     def __del__(self) -> None:
         if self._ours:
@@ -76,37 +68,13 @@ class Sending:
         self.opened = None
 
 
-class KeyRing:
-    """Signing keys by their files, read again when a file changes."""
-
-    def __init__(self) -> None:
-        self._keys: dict[tuple[Path, str, str], tuple[int, SigningKey | None]] = {}
-
-    def key(self, path: Path, domain: str, selector: str) -> SigningKey | None:
-        """The key, or None (logged once) when its file cannot be used."""
-        try:
-            changed = path.stat().st_mtime_ns
-        except OSError:
-            changed = -1
-        known = self._keys.get((path, domain, selector))
-        if known is not None and known[0] == changed:
-            return known[1]
-        key: SigningKey | None = None
-        try:
-            key = SigningKey.load(path, domain=domain, selector=selector)
-        except (OSError, SigningKeyError) as error:
-            _log.error("letters of %s go out without the signature %s: %s", domain, selector, error)
-        self._keys[path, domain, selector] = changed, key
-        return key
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """What the gateway calls itself on what it sends."""
 
     hostname: str
-    zone: ZoneInfo
-    own_keys: tuple[tuple[Path, str, str], ...] = ()  # file, domain, selector: for receipts
+    zone: str
+    own_keys: tuple[KeyName, ...] = ()  # file, domain, selector: for receipts
 
 
 class Composer:
@@ -120,22 +88,21 @@ class Composer:
         reverse_path: ReversePath,
         instance: Instance,
         executor: Executor,
+        room: SigningRoom,
     ) -> None:
+        self._room = room
         self._identity = identity
         self._archive = archive
         self._directory = directory
         self._reverse_path = reverse_path
         self._instance = instance
         self._executor = executor
-        self._ring = KeyRing()
+        self._ring = KeyRing()  # for when the signing room is closed
         self._open: WeakValueDictionary[int, _Opened] = WeakValueDictionary()
         self._loop = asyncio.get_running_loop()
 
-    async def compose(self, batch: list[Claim], hop: NextHop, alone: bool = False) -> Sending:
-        """The transaction for claims of one mail transaction; raises OSError.
-
-        ``alone``: nothing else is being sent, so a small letter is composed here and now.
-        """
+    async def compose(self, batch: list[Claim], hop: NextHop) -> Sending:
+        """The transaction for claims of one mail transaction; raises OSError."""
         parcel = batch[0].parcel
         opened = self._open.get(parcel.submission_id)
         if opened is None:
@@ -144,37 +111,12 @@ class Composer:
             else:
                 opened = await self._loop.run_in_executor(self._executor, self._fetch, parcel)
             opened = self._open.setdefault(parcel.submission_id, opened)
-        signed = batch[0].sign or batch[0].kind is DeliveryKind.RECEIPT
-        if signed and not (alone and parcel.size <= _SMALL):
-            # RSA and the hash of a body let go of the interpreter: a thread makes them cost the loop nothing.
-            return await self._loop.run_in_executor(self._executor, self._compose, batch, hop, opened)
-        return self._compose(batch, hop, opened)
-
-    def _fetch(self, parcel: Parcel) -> _Opened:
-        return _Opened(self._archive.open(parcel.archive_key), ours=True)
-
-    def _compose(self, batch: list[Claim], hop: NextHop, opened: _Opened) -> Sending:
-        parcel = batch[0].parcel
+        edit = await self._edit(self._order(batch), opened)
         tagged = batch[0].tag
-        if tagged:
-            edit = self._tagged(batch, opened)
-        elif batch[0].kind is DeliveryKind.RECEIPT:
-            own = Tags(authserv_id=self._identity.hostname, drop_ours=False, drop_bcc=False)
-            bare = edit_for(opened.view, opened.headers, own)
-            edit = self._signed(bare, opened, self._own())
-        else:
-            tags = Tags(
-                authserv_id=self._identity.hostname,
-                received=self._received(parcel),
-                instance=self._instance.value(parcel.letter_id),
-                drop_ours=False,
-                drop_bcc=False,
-            )
-            edit = edit_for(opened.view, opened.headers, tags)
         return Sending(
             outgoing=Outgoing(
                 sender=self._sender(batch),
-                recipients=tuple(_recipient(c) for c in batch),
+                recipients=tuple([_recipient(c) for c in batch]),
                 ret="HDRS" if tagged else parcel.ret,
                 envid=parcel.wire_id if tagged else parcel.envid,
                 smtputf8=parcel.smtputf8 or any(not c.recipient.ascii for c in batch),
@@ -184,6 +126,75 @@ class Composer:
             ),
             edit=edit.to_json(),
             opened=opened,
+        )
+
+    def _fetch(self, parcel: Parcel) -> _Opened:
+        return _Opened(self._archive.open(parcel.archive_key), ours=True)
+
+    async def _edit(self, order: Order, opened: _Opened) -> Edit:
+        """The edit of this letter, made once however many copies there are."""
+        made = opened.edits.get(order)
+        if made is None:
+            made = opened.edits[order] = self._loop.create_future()
+            try:
+                made.set_result(await self._made(order, opened))
+            except BaseException as error:
+                del opened.edits[order]
+                if isinstance(error, Exception):
+                    made.set_exception(error)
+                    made.exception()  # others may wait for it; nobody need
+                else:
+                    made.cancel()
+                raise
+        return await made
+
+    async def _made(self, order: Order, opened: _Opened) -> Edit:
+        octets = opened.octets
+        if order.keys:
+            by_value = octets.size <= _BY_VALUE
+            path = str(octets.path) if octets.path is not None and not by_value else None
+            if by_value or path is not None:
+                try:
+                    whole = bytes(opened.view) if by_value else None
+                    return await self._room.seal(order, whole, path)
+                except RoomClosed:
+                    pass
+            return await self._loop.run_in_executor(self._executor, self._sealed_here, order, opened)
+        return self._sealed_here(order, opened)
+
+    def _sealed_here(self, order: Order, opened: _Opened) -> Edit:
+        view = opened.view
+        return seal(order, view, scan(view), self._ring, lambda start: body_hash(view, start))
+
+    def _order(self, batch: list[Claim]) -> Order:
+        parcel, claim = batch[0].parcel, batch[0]
+        tagged = claim.tag
+        keys: tuple[KeyName, ...] = ()
+        if claim.kind is DeliveryKind.RECEIPT:
+            keys = self._identity.own_keys
+        elif tagged and claim.sign:
+            keys = self._keys_of(parcel)
+        number = parcel.number
+        return Order(
+            submission_id=parcel.submission_id,
+            hostname=self._identity.hostname,
+            zone=self._identity.zone,
+            tagged=tagged,
+            keys=keys,
+            at_us=parcel.at_us,
+            door=parcel.door.value,
+            peer=parcel.peer,
+            helo=parcel.helo,
+            tls=parcel.tls,
+            account=parcel.account,
+            smtputf8=parcel.smtputf8,
+            instance=self._instance.value(parcel.letter_id),
+            number=number,
+            subject_tag=f"[{number}]" if number and claim.subject_tag else None,
+            classification=parcel.classification or None,
+            urgency=parcel.urgency or None,
+            authentication_results=parcel.facts.get("authentication_results") or "none",
+            message_id=parcel.message_id,
         )
 
     def _sender(self, batch: list[Claim]) -> Address:
@@ -196,67 +207,14 @@ class Composer:
             return self._reverse_path.address_for(batch[0].delivery_id)
         return self._reverse_path.for_letter_hop(parcel.letter_id, batch[0].hop)
 
-    def _tagged(self, batch: list[Claim], opened: _Opened) -> Edit:
-        parcel = batch[0].parcel
-        tags = Tags(
-            authserv_id=self._identity.hostname,
-            received=self._received(parcel),
-            authentication_results=parcel.facts.get("authentication_results") or "none",
-            number=parcel.number,
-            subject_tag=f"[{parcel.number}]" if parcel.number and batch[0].subject_tag else None,
-            classification=parcel.classification or None,
-            urgency=parcel.urgency or None,
-            instance=self._instance.value(parcel.letter_id),
-            # RFC 6409 §8.2, §8.3: what is missing is added here; a later server would break the signature.
-            date=None if "date" in opened.headers else header_writer.date(parcel.at_us, self._identity.zone),
-            message_id=None if "message-id" in opened.headers else parcel.message_id,
-        )
-        edit = edit_for(opened.view, opened.headers, tags)
-        return self._signed(edit, opened, self._keys_of(parcel)) if batch[0].sign else edit
-
-    def _signed(self, edit: Edit, opened: _Opened, keys: list[SigningKey]) -> Edit:
-        if not keys:
-            return edit
-        hashed = (
-            opened.body_hash
-            if edit.body_at == opened.headers.body_start
-            else body_hash(opened.view, edit.body_at)
-        )
-        try:
-            return edit.under(signatures(edit.sent_head(opened.headers), hashed, keys, at_us=now_us()))
-        except NoFromError:
-            return edit
-
-    def _keys_of(self, parcel: Parcel) -> list[SigningKey]:
+    def _keys_of(self, parcel: Parcel) -> tuple[KeyName, ...]:
         """The keys of the From domain, if the agency that submitted the letter owns that domain."""
         agency = self._directory().agency(parcel.agency) if parcel.agency else None
         _, _, domain = parcel.author.rpartition("@")
         if agency is None or not domain:
-            return []
-        domain = domain.lower()
-        found = (self._ring.key(k.key_file, k.domain, k.selector) for k in agency.dkim_for(domain))
-        return [key for key in found if key is not None]
-
-    def _own(self) -> list[SigningKey]:
-        found = (self._ring.key(*own) for own in self._identity.own_keys)
-        return [key for key in found if key is not None]
-
-    def _received(self, parcel: Parcel) -> Received:
-        return Received(
-            hostname=self._identity.hostname,
-            connection=Connection(
-                door=parcel.door,
-                peer=parcel.peer,
-                helo=parcel.helo,
-                tls=TlsInfo.parse(parcel.tls) if parcel.tls else None,
-                account=parcel.account,
-                agency=parcel.agency,
-            ),
-            letter_id=parcel.submission_id,
-            at_us=parcel.at_us,
-            smtputf8=parcel.smtputf8,
-            zone=self._identity.zone,
-        )
+            return ()
+        found = agency.dkim_for(domain.lower())
+        return tuple([(str(key.key_file), key.domain, key.selector) for key in found])
 
 
 def _recipient(claim: Claim) -> OutRecipient:
@@ -277,4 +235,6 @@ def _orcpt(address: Address) -> str | None:
     text = str(address)
     if not text.isascii():
         return None
+    if _XCHARS.fullmatch(text):
+        return "rfc822;" + text
     return "rfc822;" + "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text)

@@ -20,22 +20,23 @@ class Crossing:
         self.record = record
         self._loop = asyncio.get_running_loop()
 
-    async def at_record(self, desk: Desk, payload: Any) -> Any:
-        """Write ``payload`` at ``desk`` and return its result; raises what the record raises."""
-        future = self._loop.create_future()
+    def at_record(self, desk: Desk, payload: Any) -> asyncio.Future[Any]:
+        """Have ``payload`` written at ``desk``; await the result. Raises what the record raises."""
+        future: asyncio.Future[Any] = self._loop.create_future()
         self.record.hand_in(desk, payload, self, future)
-        return await future
+        return future
 
-    async def write(self, fn: Any) -> Any:
+    def write(self, fn: Any) -> asyncio.Future[Any]:
         """Run ``fn(conn)`` in the writer's next transaction."""
-        return await self.at_record(self.record.writer.run_desk, fn)
+        return self.at_record(self.record.writer.run_desk, fn)
 
     def settle(self, batch: list[tuple[Any, Any, BaseException | None]]) -> None:
         """Called by the writer's thread, once a group."""
-        self._loop.call_soon_threadsafe(_resolve, batch)
+        self._loop.call_soon_threadsafe(_settle, batch)
 
 
-def _resolve(batch: list[tuple[Any, Any, BaseException | None]]) -> None:
+def _settle(batch: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+    """In the loop: give each future its result or its error; who was cancelled is left alone."""
     for future, result, error in batch:
         if future.done():
             continue

@@ -39,6 +39,7 @@ _log = logging.getLogger("wasl.relay")
 
 TOGETHER = 100  # recipients in one transaction
 HELD = 64 * 1024 * 1024  # octets of letters being sent, or waiting for it in memory
+SMALL = 65_536  # octets: what is smaller needs no share of the budget
 APART = 5  # up to so many recipients at a hop each get a return address of their own (DESIGN §9)
 
 _UNREACHED = frozenset({Stage.CONNECT, Stage.GREETING, Stage.HELLO, Stage.STARTTLS, Stage.AUTH})
@@ -178,8 +179,11 @@ class Relay:
             if hop is None:
                 notes = [self._deferred(c, _NO_HOP) for c in batch]
             else:
-                async with self._budget.take(batch[0].parcel.size):
+                if batch[0].parcel.size <= SMALL:
                     notes = await self._attempt(batch, hop)
+                else:
+                    async with self._budget.take(batch[0].parcel.size):
+                        notes = await self._attempt(batch, hop)
             await self._write(notes)
         except asyncio.CancelledError:
             raise
@@ -209,7 +213,7 @@ class Relay:
 
     async def _attempt(self, batch: list[Claim], hop: NextHop) -> list[Note]:
         try:
-            sending = await self._composer.compose(batch, hop, alone=self._in_flight <= 2)
+            sending = await self._composer.compose(batch, hop)
         except OSError as error:
             _log.error("the octets of %s cannot be read: %s", batch[0].parcel.wire_id, error)
             return [self._deferred(c, Reply.of(451, "4.3.0", "The letter cannot be read now")) for c in batch]

@@ -9,6 +9,7 @@ file leaves the last good one in force (promise 7). Raises :class:`StartError` w
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -39,6 +40,7 @@ from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
 from gateway.settings import Settings, WireDoor
+from gateway.signing_room import SigningRoom
 from gateway.smtp_listener import SmtpListener
 from gateway.submission import PasswordCheck
 from gateway.tally import Tally
@@ -121,6 +123,7 @@ class Gateway:
         self.policy = PolicyFile(settings.policy.path, limits)
         self._parts(executor)
         if "relay" in self.roles:
+            await self.room.open()
             self._start(self.relay.run(), "relay")
         if "notices" in self.roles:
             self._start(self.notices.run(), "notices")
@@ -136,6 +139,10 @@ class Gateway:
             for door, host, port in self.addresses:
                 _log.info("listening: %s on %s port %d", door, host, port)
             self._write_addresses()
+            # What was made until here lives as long as the process: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 20)
             _notify_systemd("READY=1")
             await self._wait()
         except OSError as error:
@@ -153,6 +160,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await loop.run_in_executor(None, self._mark)
+            await self.room.close()
             executor.shutdown(wait=True)
 
     def _parts(self, executor: ThreadPoolExecutor) -> None:
@@ -173,17 +181,19 @@ class Gateway:
         def directory() -> Any:
             return self.directory.current
 
+        self.room = SigningRoom()
         composer = Composer(
             Identity(
                 hostname=settings.gateway.hostname,
-                zone=ZoneInfo(settings.gateway.zone),
-                own_keys=tuple((k.key_file, settings.gateway.domain, k.selector) for k in settings.dkim),
+                zone=settings.gateway.zone,
+                own_keys=tuple((str(k.key_file), settings.gateway.domain, k.selector) for k in settings.dkim),
             ),
             self.record.archive,
             directory,
             reverse_path,
             instance,
             executor,
+            self.room,
         )
         reply = r.reply_timeout.total_seconds()
         hops = NextHops(
@@ -439,7 +449,7 @@ def _notify_systemd(state: str) -> None:
 def serve(settings: Settings, roles: tuple[str, ...] = ROLES) -> None:
     """Run a gateway in this process until it is told to stop; raises :class:`StartError`."""
     # Threads that come back from a sync or a signature must not wait 5 ms for the interpreter.
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(0.005)
     import uvloop
 
     async def main() -> None:
