@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -61,9 +62,13 @@ class ArchiveConflict(ArchiveError):
 
 def key_for(submission_id: int, at_us: int) -> str:
     """The key of a submission's octets, ``YYYY/MMDD/HH/<id>.eml`` by the UTC hour of ``at_us``."""
-    at = time.gmtime(at_us // 1_000_000)
-    hour = f"{at.tm_year:04d}/{at.tm_mon:02d}{at.tm_mday:02d}/{at.tm_hour:02d}"
-    return f"{hour}/{id_text(submission_id)}.eml"
+    return f"{_hour(at_us // 3_600_000_000)}/{id_text(submission_id)}.eml"
+
+
+@lru_cache(maxsize=64)
+def _hour(hours: int) -> str:
+    at = time.gmtime(hours * 3600)
+    return f"{at.tm_year:04d}/{at.tm_mon:02d}{at.tm_mday:02d}/{at.tm_hour:02d}"
 
 
 class Archive:

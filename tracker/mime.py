@@ -397,6 +397,7 @@ def digests(octets: Buffer | memoryview, structure: Structure) -> Digests:
 
 def _text_digest(octets: Buffer | memoryview, part: Part) -> bytes:
     raw = text_of(octets, part).encode("utf-8", "replace")
-    # Line by line, as verify.py does: a pattern would try each blank of a long run again.
-    lines = [line.rstrip(b" \t") for line in raw.split(b"\n")]
-    return hashlib.sha256(b"\n".join(lines).rstrip()).digest()
+    if b" \n" in raw or b"\t\n" in raw:
+        # Line by line, as verify.py does: a pattern would try each blank of a long run again.
+        raw = b"\n".join([line.rstrip(b" \t") for line in raw.split(b"\n")])
+    return hashlib.sha256(raw.rstrip()).digest()

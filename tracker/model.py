@@ -198,13 +198,17 @@ _B32 = "0123456789abcdefghjkmnpqrstvwxyz"
 _B32_VALUE = {c: i for i, c in enumerate(_B32)} | {"o": 0, "i": 1, "l": 1}
 
 
+_B32_PAIRS = [a + b for a in _B32 for b in _B32]
+
+
 def id_text(number: int) -> str:
     """The 13-character public form of a record id (Crockford base 32, lower case), e.g. in queue lists."""
-    out = []
-    for _ in range(13):
-        out.append(_B32[number & 31])
-        number >>= 5
-    return "".join(reversed(out))
+    pairs = _B32_PAIRS
+    return (
+        f"{_B32[number >> 60 & 31]}{pairs[number >> 50 & 1023]}{pairs[number >> 40 & 1023]}"
+        f"{pairs[number >> 30 & 1023]}{pairs[number >> 20 & 1023]}{pairs[number >> 10 & 1023]}"
+        f"{pairs[number & 1023]}"
+    )
 
 
 def id_value(text: str) -> int:
