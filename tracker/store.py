@@ -36,6 +36,17 @@ __all__ = [
 DatabaseError = SQLAlchemyError
 
 
+# A PostgreSQL host that has vanished without a word is given up after so long (libpq's names; seconds, and
+# milliseconds for the last), not after the hours that TCP would wait. The URL may say otherwise.
+_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
 class StoreError(Exception):
     """The database cannot be used as it is; the message says what to do."""
 
@@ -59,10 +70,19 @@ class Store:
             self.writer = _sqlite_engine(url, "BEGIN IMMEDIATE", pool_size=1)
             self.reader = _sqlite_engine(url, "BEGIN", pool_size=8)
         elif self.dialect == "postgresql":
+            patience = {key: value for key, value in _PATIENCE.items() if key not in make_url(url).query}
             self.writer = create_engine(
-                url, pool_size=2, max_overflow=0, pool_pre_ping=True, json_serializer=_json
+                url,
+                pool_size=2,
+                max_overflow=0,
+                pool_pre_ping=True,
+                json_serializer=_json,
+                connect_args=patience,
             )
-            self.reader = create_engine(url, pool_size=pool - 2, max_overflow=0, pool_pre_ping=True)
+            event.listen(self.writer, "connect", _durable)
+            self.reader = create_engine(
+                url, pool_size=pool - 2, max_overflow=0, pool_pre_ping=True, connect_args=patience
+            )
         else:
             raise StoreError(f"database {self.dialect!r} is not supported: use sqlite or postgresql+psycopg")
 
@@ -94,6 +114,15 @@ class Store:
             self._held.close()
         self.writer.dispose()
         self.reader.dispose()
+
+
+def _durable(connection: psycopg.Connection, _record: Any) -> None:
+    """A cluster that answers COMMIT before it has written is asked to write first: a 250 hangs on it."""
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) "
+        "WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.commit()
 
 
 def _json(value: Any) -> str:
