@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +186,9 @@ class Lives:
 
     # The record, read beside the gateway.
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
+        """Where the record lies; as the house was when it was first asked."""
         return Settings.load(self.house.settings, {})
 
     @contextmanager
