@@ -46,7 +46,7 @@ class Step:
 
 STEPS = (
     # Accept: spool, object, folder, rows, commit, answer.
-    Step(name="spool made", calls=Call.CREATE, match="/1$", sizes=(SPOOLED,)),
+    Step(name="spool made", calls=Call.CREATE, match="/archive/spool/", sizes=(SPOOLED,)),
     Step(name="spool written", calls=Call.WRITE, match="/archive/spool/", skip=2, sizes=(SPOOLED,)),
     Step(name="spool synced", calls=Call.FSYNC, match="/archive/spool/", sizes=(SPOOLED,)),
     Step(name="object made", calls=Call.CREATE, match=".eml", sizes=(SMALL,)),
