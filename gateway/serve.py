@@ -15,7 +15,6 @@ import os
 import secrets
 import signal
 import ssl
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -448,8 +447,6 @@ def _notify_systemd(state: str) -> None:
 
 def serve(settings: Settings, roles: tuple[str, ...] = ROLES) -> None:
     """Run a gateway in this process until it is told to stop; raises :class:`StartError`."""
-    # Threads that come back from a sync or a signature must not wait 5 ms for the interpreter.
-    sys.setswitchinterval(0.005)
     import uvloop
 
     async def main() -> None:
