@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.settings import Settings
 from gateway.trouble import Trouble
@@ -83,25 +83,51 @@ def open_store(settings: Settings, *, must_exist: bool = True) -> Store:
     return Store(url, settings.database.pool)
 
 
+def s3_options(settings: Settings) -> dict[str, Any]:
+    """What :class:`tracker.s3_archive.S3Archive` is made of."""
+    section = settings.archive
+    return {
+        "bucket": section.bucket or "",
+        "scratch": settings.gateway.data_dir / "spool",
+        "prefix": section.prefix or None,
+        "endpoint": section.endpoint,
+        "region": section.region,
+        "access_key_id": section.access_key,
+        "secret_access_key": section.secret_key,
+        "memory_limit": section.memory_limit,
+    }
+
+
 def open_archive(settings: Settings) -> ObjectStore:
     """The archive of the letters' octets; raises OSError."""
-    section = settings.archive
-    if section.kind == "s3":
+    if settings.archive.kind == "s3":
         from tracker.s3_archive import S3Archive
 
-        return S3Archive(
-            section.bucket or "",
-            scratch=settings.gateway.data_dir / "spool",
-            prefix=section.prefix or None,
-            endpoint=section.endpoint,
-            region=section.region,
-            access_key_id=section.access_key,
-            secret_access_key=section.secret_key,
-            memory_limit=section.memory_limit,
-        )
+        return S3Archive(**s3_options(settings))
     from tracker.archive import Archive
 
-    return Archive(settings.archive_path, memory_limit=section.memory_limit)
+    return Archive(settings.archive_path, memory_limit=settings.archive.memory_limit)
+
+
+def open_room(settings: Settings, record: Record, on_gone: Callable[[], None]) -> None:
+    """Have letters written by a process of their own; raises :class:`Trouble`."""
+    from tracker.record_room import Furnishing, RoomGone
+
+    local = settings.archive.kind == "local"
+    furnishing = Furnishing(
+        url=settings.database_url,
+        origin=settings.ledger_origin,
+        key=record.ledger.key.pem(),
+        zone=settings.gateway.zone,
+        node=settings.gateway.node,
+        sequenced=record.sequenced,
+        archive_root=settings.archive_path if local else None,
+        s3=None if local else s3_options(settings),
+    )
+    try:
+        record.open_room(furnishing, on_gone)
+    except (OSError, RuntimeError, RoomGone) as error:
+        raise Trouble(f"the record room cannot be opened: {error}") from error
 
 
 def open_record(settings: Settings, on_failure: Callable[[BaseException], None] | None = None) -> Record:

@@ -33,7 +33,7 @@ from gateway.instance import Instance
 from gateway.intake import Intake, IntakeSettings
 from gateway.next_hops import NextHops
 from gateway.notices import Notices, NoticeSettings
-from gateway.opening import mac_secrets, open_record
+from gateway.opening import mac_secrets, open_record, open_room
 from gateway.outgoing import Timeouts
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
@@ -97,6 +97,7 @@ class Gateway:
                 self.record.close()
                 raise StartError(str(error)) from error
             try:
+                open_room(settings, self.record, _end_at_once)
                 await self._run()
             finally:
                 self.record.close()
@@ -428,6 +429,12 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.
     except (OSError, ssl.SSLError) as error:
         raise StartError(f"{certificate}: the certificate or its key cannot be used: {error}") from error
     return context
+
+
+def _end_at_once() -> None:
+    """The record room died: what it had in hand is unknown, so this life ends as a kill would end it."""
+    _log.critical("the record room is gone; the gateway ends at once and must be started again")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _notify_systemd(state: str) -> None:

@@ -52,7 +52,12 @@ class AcceptDesk(Desk):
 
     def before(self, payloads: Sequence[Acceptance]) -> None:
         keyed = [(self.archive_key(a), a.octets) for a in payloads]
-        items = [item for item in keyed if item[0] not in self._stored]
+        # What is neither in memory nor a spool file was stored by who spooled it (tracker.record_room).
+        items = [
+            (key, octets)
+            for key, octets in keyed
+            if key not in self._stored and (octets.memory is not None or octets.spooled)
+        ]
         if items:
             self._archive.store(items)
             self._stored.update(key for key, _ in items)

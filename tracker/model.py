@@ -235,6 +235,7 @@ class IdSource:
 
     node: int = 0
     floor: int = 0
+    lane: int = 0  # 0 or 1: two processes of a node that make ids at the same time
     _last_ms: int = field(default=0, repr=False)
     _count: int = field(default=0, repr=False)
 
@@ -246,11 +247,11 @@ class IdSource:
     def next(self) -> int:
         ms = time.time_ns() // 1_000_000 - self.EPOCH_MS
         if ms > self._last_ms:
-            self._last_ms, self._count = ms, 0
+            self._last_ms, self._count = ms, self.lane
         else:
-            self._count += 1
+            self._count += 2
             if self._count >= 4096:
-                self._last_ms, self._count = self._last_ms + 1, 0
+                self._last_ms, self._count = self._last_ms + 1, self.lane
         return self._last_ms << 22 | self.node << 12 | self._count
 
 

@@ -29,6 +29,7 @@ from tracker.ledger import Checkpoint, Ledger, LedgerKey
 from tracker.model import IdSource, LetterKind, now_us
 from tracker.noting import Note, Noted, NoteDesk, forget_empty
 from tracker.object_store import ObjectStore, remove
+from tracker.record_room import Furnishing, RecordRoom
 from tracker.registers import Registers
 from tracker.states import State
 from tracker.store import Store
@@ -38,7 +39,10 @@ T = TypeVar("T")
 
 
 class Record:
-    """One process's hold on the record. ``node`` (0 to 1023) is its own among those on one database."""
+    """One process's hold on the record. ``node`` (0 to 1023) is its own among those on one database.
+
+    ``room``: this is the record room's own hold, beside that of the process it serves.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Record:
         node: int = 0,
         sequenced: bool | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
+        room: bool = False,
     ) -> None:
         self.store = store
         self.archive = archive
@@ -60,14 +65,28 @@ class Record:
         self._listeners: list[queue.SimpleQueue[int]] = []
         self._listeners_lock = threading.Lock()
         self.registers = Registers(zone)
-        self.ids = IdSource(node=node, floor=self._highest_id())
+        self.ids = IdSource(node=node, floor=self._highest_id(), lane=int(room))
         with store.reader.connect() as conn:
             self.registers.open(conn)
         book = EvidenceBook(self.ledger, self.sequenced)
         self.accept_desk = AcceptDesk(archive, book, self.ids, self.registers, self._tell)
         self.note_desk = NoteDesk(archive, book, self.ids)
         self.claim_desk = ClaimDesk(book, self.ids)
-        self.writer = Writer(store, on_failure, book.flush)
+        self.desks: dict[Desk, str] = {
+            self.accept_desk: "accept",
+            self.note_desk: "note",
+            self.claim_desk: "claim",
+        }
+        self.writer: Writer | RecordRoom = Writer(store, on_failure, book.flush)
+
+    def open_room(self, furnishing: Furnishing, on_gone: Callable[[], None]) -> None:
+        """From now on letters are written by a process of their own (:mod:`tracker.record_room`).
+
+        ``on_gone`` is told when that process dies: nothing may be promised after it. Raises
+        :class:`tracker.record_room.RoomGone` when it cannot be opened.
+        """
+        assert isinstance(self.writer, Writer)
+        self.writer = RecordRoom(self.writer, self.archive, furnishing, self.desks, on_gone, self._tell)
 
     # The doors.
 

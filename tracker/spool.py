@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 MEMORY_LIMIT = 256 * 1024  # octets of a message that stay in memory before the spool goes to a file
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -149,8 +150,18 @@ class Octets:
         if self._fd is not None or self._owned:
             self.discard()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To the record room: what is in memory, or what is known of an object already stored."""
+        if self._owned:
+            raise TypeError("a spool file belongs to the process that wrote it")
+        return _octets, (self.memory, self.path, self.size, self._sha256)
+
     def __repr__(self) -> str:
         return f"Octets({self.size} octets{f' at {self.path}' if self.path else ''})"
+
+
+def _octets(memory: bytes | None, path: Path | None, size: int, sha256: bytes | None) -> Octets:
+    return Octets(memory=memory, path=path, size=size, sha256=sha256)
 
 
 class SpoolArea:

@@ -133,6 +133,11 @@ class Writer:
         return result
 
     @property
+    def future_hub(self) -> FutureHub:
+        """For those who wait in plain threads."""
+        return self._future_hub
+
+    @property
     def run_desk(self) -> RunDesk:
         return self._run_desk
 

@@ -126,8 +126,9 @@ def traced(lives: Lives, trace: Path, size: int) -> list[str] | None:
         "-o",
         trace,
     ]
-    pid = str(lives.wasl.child.pid)
-    with subprocess.Popen([*command, "-p", pid], stderr=subprocess.PIPE, text=True) as tracer:
+    for pid in family(lives.wasl.child.pid):
+        command += ["-p", str(pid)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
         assert tracer.stderr is not None
         if "attached" not in tracer.stderr.readline():
             tracer.kill()
@@ -137,6 +138,14 @@ def traced(lives: Lives, trace: Path, size: int) -> list[str] | None:
         wait_until(lambda: "250 2.0.0 Ok: queued" in trace.read_text(errors="replace"), "the trace")
         tracer.send_signal(signal.SIGINT)
     return trace.read_text(errors="replace").splitlines()
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children: the gateway writes and signs in processes of their own."""
+    found = [pid]
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [int(child) for child in children.read_text().split()]
+    return found
 
 
 def ended(lines: list[str], call: str) -> int:
