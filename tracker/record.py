@@ -77,7 +77,7 @@ class Record:
             self.note_desk: "note",
             self.claim_desk: "claim",
         }
-        self.writer: Writer | RecordRoom = Writer(store, on_failure, book.flush)
+        self.writer: Writer | RecordRoom = Writer(store, on_failure, book.flush, threaded=not room)
 
     def open_room(self, furnishing: Furnishing, on_gone: Callable[[], None]) -> None:
         """From now on letters are written by a process of their own (:mod:`tracker.record_room`).

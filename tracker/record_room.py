@@ -18,6 +18,7 @@ import ctypes
 import logging
 import os
 import pickle
+import select
 import signal
 import socket
 import struct
@@ -348,9 +349,17 @@ def _work(sock: socket.socket) -> None:
     by_name: dict[str, Desk] = {name: desk for desk, name in desks.items()}
     answers = _Answers(sock)
     _send(sock, "ready")
+    assert isinstance(record.writer, Writer)
     while (lot := _receive(sock)) is not None:
-        for number, name, payload in lot:
-            record.writer.hand_in(Errand(by_name[name], payload, answers, number))
+        # Whatever has come while the last group was written makes the next one.
+        while len(lot) < MAX_GROUP and select.select([sock], [], [], 0)[0]:
+            more = _receive(sock)
+            if more is None:
+                break
+            lot += more
+        record.writer.commit_now(
+            [Errand(by_name[name], payload, answers, number) for number, name, payload in lot]
+        )
     record.close()
 
 

@@ -94,13 +94,17 @@ class WriterStopped(RuntimeError):
 
 
 class Writer:
-    """The writing thread. ``hand_in`` from any thread; ``call`` waits for the result."""
+    """The writing thread. ``hand_in`` from any thread; ``call`` waits for the result.
+
+    ``threaded=False``: no thread, the caller gathers groups itself and gives them to ``commit_now``.
+    """
 
     def __init__(
         self,
         store: Store,
         on_failure: Callable[[BaseException], None] | None = None,
         before_commit: Callable[[Connection], None] | None = None,
+        threaded: bool = True,
     ) -> None:
         self._before_commit = before_commit
         self._store = store
@@ -111,8 +115,10 @@ class Writer:
         self._conn: Connection | None = None
         self._future_hub = FutureHub()
         self._run_desk = RunDesk()
-        self._thread = threading.Thread(target=self._work, name="wasl-writer", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if threaded:
+            self._thread = threading.Thread(target=self._work, name="wasl-writer", daemon=True)
+            self._thread.start()
 
     def hand_in(self, errand: Errand) -> None:
         """Queue an errand; its hub is told the outcome. Raises :class:`WriterStopped`."""
@@ -147,10 +153,15 @@ class Writer:
             if not self._stopping:
                 self._stopping = True
                 self._waiting.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         if self._conn is not None:
             self._conn.close()
             self._conn = None
+
+    def commit_now(self, group: list[Errand]) -> None:
+        """Write a group in the caller's thread; for a writer that has none of its own."""
+        self._settle(self._commit(group))
 
     def _work(self) -> None:
         last = False
