@@ -36,9 +36,8 @@ from tracker.object_store import ObjectStore
 _XCHARS = re.compile(r"[!-*,-<>-~]*")
 
 
-_BY_VALUE = (
-    262_144  # octets: a letter up to this size goes to the signing room as it is, a larger one by its file
-)
+_BY_VALUE = 32_768  # octets: a smaller letter goes to the signing room as it is, a larger one by its file
+_MOST_BY_VALUE = 1 << 20  # the same where there is no file (an archive on S3)
 
 
 class _Opened:
@@ -111,7 +110,7 @@ class Composer:
             else:
                 opened = await self._loop.run_in_executor(self._executor, self._fetch, parcel)
             opened = self._open.setdefault(parcel.submission_id, opened)
-        edit = await self._edit(self._order(batch), opened)
+        edit = await self._edit(self._order(batch), opened, parcel.archive_key)
         tagged = batch[0].tag
         return Sending(
             outgoing=Outgoing(
@@ -131,13 +130,13 @@ class Composer:
     def _fetch(self, parcel: Parcel) -> _Opened:
         return _Opened(self._archive.open(parcel.archive_key), ours=True)
 
-    async def _edit(self, order: Order, opened: _Opened) -> Edit:
+    async def _edit(self, order: Order, opened: _Opened, key: str) -> Edit:
         """The edit of this letter, made once however many copies there are."""
         made = opened.edits.get(order)
         if made is None:
             made = opened.edits[order] = self._loop.create_future()
             try:
-                made.set_result(await self._made(order, opened))
+                made.set_result(await self._made(order, opened, key))
             except BaseException as error:
                 del opened.edits[order]
                 if isinstance(error, Exception):
@@ -148,15 +147,15 @@ class Composer:
                 raise
         return await made
 
-    async def _made(self, order: Order, opened: _Opened) -> Edit:
+    async def _made(self, order: Order, opened: _Opened, key: str) -> Edit:
         octets = opened.octets
         if order.keys:
-            by_value = octets.size <= _BY_VALUE
-            path = str(octets.path) if octets.path is not None and not by_value else None
-            if by_value or path is not None:
+            # The room reads a larger letter from its file: it has been stored before anything is sent.
+            path = None if octets.size <= _BY_VALUE else octets.path or self._archive.path_of(key)
+            whole = bytes(opened.view) if path is None and octets.size <= _MOST_BY_VALUE else None
+            if whole is not None or path is not None:
                 try:
-                    whole = bytes(opened.view) if by_value else None
-                    return await self._room.seal(order, whole, path)
+                    return await self._room.seal(order, whole, str(path) if path is not None else None)
                 except RoomClosed:
                     pass
             return await self._loop.run_in_executor(self._executor, self._sealed_here, order, opened)

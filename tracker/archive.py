@@ -136,6 +136,10 @@ class Archive:
         except OSError as error:
             raise failure(error, key) from error
 
+    def path_of(self, key: str) -> Path | None:
+        """The file of an object, for another process of this machine; it may not be there."""
+        return self.root / key
+
     def delete(self, key: str) -> None:
         """Remove an object for good (disposal), durably; raises :class:`ArchiveMissing`."""
         path = self.root / checked_key(key)
@@ -243,7 +247,7 @@ class Archive:
             begun = time.monotonic()
             for fd in files:
                 os.fsync(fd)
-            self._sync_s += ((time.monotonic() - begun) / max(len(files), 1) - self._sync_s) / 8
+            self._learn((time.monotonic() - begun) / max(len(files), 1))
             return
         with self._guard:
             if self._pool is None:
@@ -262,8 +266,11 @@ class Archive:
             wait(others)  # a descriptor is not closed under a running sync
         for other in others:
             other.result()
-        each = (time.monotonic() - begun) / -(-len(files) // lanes)
-        self._sync_s += (each - self._sync_s) / 8
+        self._learn((time.monotonic() - begun) / -(-len(files) // lanes))
+
+    def _learn(self, each_s: float) -> None:
+        """A slow disk is noticed at once, a quick one only after a while."""
+        self._sync_s = max(each_s, self._sync_s + (each_s - self._sync_s) / 8)
 
 
 def checked_key(key: str) -> str:

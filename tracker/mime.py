@@ -57,6 +57,9 @@ TNEF_TYPES = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
 _LIKELY_BOUNDARY = re.compile(rb"\n--([^\r\n]{4,200})\r?\n(?=Content-[A-Za-z-]{2,40}:)", re.IGNORECASE)
 
 
+_MOST_TEXT = 1 << 24  # octets of a text that are decoded
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds of one walk: levels, parts, octets looked at as a multiple of the size, seconds."""
@@ -344,7 +347,7 @@ def _uudecoded(raw: bytes) -> bytes:
     return b"".join(out)
 
 
-def text_of(octets: Buffer | memoryview, part: Part, limit: int = 1 << 24) -> str:
+def text_of(octets: Buffer | memoryview, part: Part, limit: int = _MOST_TEXT) -> str:
     """The text of a text part, decoded by its charset, with LF line ends. Never raises."""
     raw = decoded(octets, part)[:limit]
     text = charset.decode(raw, part.charset, thorough=True)
@@ -395,8 +398,16 @@ def digests(octets: Buffer | memoryview, structure: Structure) -> Digests:
     return Digests(text=None if text is None else _text_digest(octets, text), parts=tuple(sums))
 
 
+# Charsets in which an octet below 128 is the character of that number, whatever stands beside it.
+_PLAIN_CHARSETS = frozenset({"us-ascii", "utf-8", "iso-8859-1", "iso-8859-6", "windows-1252", "windows-1256"})
+
+
 def _text_digest(octets: Buffer | memoryview, part: Part) -> bytes:
-    raw = text_of(octets, part).encode("utf-8", "replace")
+    raw = decoded(octets, part)[:_MOST_TEXT]
+    if (part.charset or "us-ascii").lower() in _PLAIN_CHARSETS and raw.isascii():
+        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # the same without the way through text
+    else:
+        raw = text_of(octets, part).encode("utf-8", "replace")
     if b" \n" in raw or b"\t\n" in raw:
         # Line by line, as verify.py does: a pattern would try each blank of a long run again.
         raw = b"\n".join([line.rstrip(b" \t") for line in raw.split(b"\n")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from tracker.archive import Octets
@@ -22,6 +23,8 @@ class ObjectStore(Protocol):
     def store(self, items: Sequence[tuple[str, Octets]]) -> None: ...
 
     def open(self, key: str) -> Octets: ...
+
+    def path_of(self, key: str) -> Path | None: ...
 
     def delete(self, key: str) -> None: ...
 

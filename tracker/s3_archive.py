@@ -115,6 +115,10 @@ class S3Archive:
         except BaseError as error:
             raise _failure(error, key) from error
 
+    def path_of(self, key: str) -> Path | None:
+        """None: an object here is no file."""
+        return None
+
     def delete(self, key: str) -> None:
         """Remove an object for good (disposal); raises :class:`ArchiveMissing`."""
         checked_key(key)
