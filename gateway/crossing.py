@@ -1,6 +1,6 @@
 """The one crossing from the asynchronous wire to the plain record.
 
-``await crossing.at_record(desk, payload)`` hands a payload to the writer thread and resumes when its
+``await crossing.at_record(desk, payload)`` hands a payload to the writer and resumes when its
 group is durable. A whole group is settled by one wake-up of the loop, whatever its size.
 """
 
@@ -31,7 +31,7 @@ class Crossing:
         return self.at_record(self.record.writer.run_desk, fn)
 
     def settle(self, batch: list[tuple[Any, Any, BaseException | None]]) -> None:
-        """Called by the writer's thread, once a group."""
+        """Called from another thread, once a group."""
         self._loop.call_soon_threadsafe(_settle, batch)
 
 

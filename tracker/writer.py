@@ -1,4 +1,4 @@
-"""The one writer of a process: a thread that gathers what waits and commits it in one transaction.
+"""A writer gathers what waits and commits it in one transaction: a thread, or the record room's own loop.
 
 Callers hand in an :class:`Errand` and are told when its group is on stable storage; a group is
 whatever waits when the last commit ended, so that under load one sync serves many letters. If a
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Hub(Protocol):
-    """Where the results of a group go; called once a group, from the writer's thread."""
+    """Where the results of a group go; called once a group, from the thread that wrote it."""
 
     def settle(self, batch: list[tuple[Any, Any, BaseException | None]]) -> None: ...
 
