@@ -293,11 +293,95 @@ audit = Table(
     Column("peer", Text, nullable=False, default=""),
 )
 
+# Every policy that was ever loaded, by the digest of its files.
 policy_version = Table(
     "policy_version",
     metadata,
     Column("digest", Text, primary_key=True),
     Column("at_us", BigInteger, nullable=False),
     Column("by", Text, nullable=False, default=""),
-    Column("files", JSON, nullable=False),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("files", JSON, nullable=False),  # name -> text
 )
+
+# Which policy came into force when, and who asked for and agreed to it.
+policy_activation = Table(
+    "policy_activation",
+    metadata,
+    _id(),
+    Column("digest", Text, nullable=False),
+    Column("state", Text, nullable=False),  # proposed, active, withdrawn
+    Column("at_us", BigInteger, nullable=False),  # asked for
+    Column("by", Text, nullable=False, default=""),
+    Column("second", Text),  # who agreed
+    Column("active_us", BigInteger),  # in force since
+    Column("note", Text, nullable=False, default=""),
+)
+
+# Which rules of the policy folder applied to which recorded letter.
+rule_hit = Table(
+    "rule_hit",
+    metadata,
+    Column("rule", Text, primary_key=True),
+    Column("letter_id", BigInteger, ForeignKey("letter.id", ondelete="CASCADE"), primary_key=True),
+    Column("shadow", Boolean, nullable=False, default=False),  # would have applied
+)
+Index("ix_rule_hit_letter_id", rule_hit.c.letter_id)
+
+# A delivery that waits for the approval of one or two persons.
+hold = Table(
+    "hold",
+    metadata,
+    _id(),
+    Column("letter_id", BigInteger, ForeignKey("letter.id", ondelete="CASCADE"), nullable=False),
+    Column("delivery_id", BigInteger, nullable=False, unique=True),
+    Column("rule", Text, nullable=False),
+    Column("reason_ar", Text, nullable=False, default=""),
+    Column("reason_en", Text, nullable=False, default=""),
+    Column("approvers", JSON, nullable=False),  # who may decide: roles, agencies, account names
+    Column("needs", SmallInteger, nullable=False, default=1),  # different persons
+    Column("since_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger),
+    Column("at_expiry", Text, nullable=False, default="refuse"),  # release, refuse
+    Column("state", Text, nullable=False),  # open, released, refused, expired
+    Column("decided_us", BigInteger),
+)
+_hold_open = text("state = 'open'")
+Index("ix_hold_letter_id", hold.c.letter_id)
+Index("ix_hold_open", hold.c.id, sqlite_where=_hold_open, postgresql_where=_hold_open)
+Index("ix_hold_expires", hold.c.expires_us, sqlite_where=_hold_open, postgresql_where=_hold_open)
+
+approval = Table(
+    "approval",
+    metadata,
+    _id(),
+    Column("hold_id", BigInteger, ForeignKey("hold.id", ondelete="CASCADE"), nullable=False),
+    Column("account", Text, nullable=False),
+    Column("act", Text, nullable=False),  # release, refuse
+    Column("at_us", BigInteger, nullable=False),
+    Column("note", Text, nullable=False, default=""),
+    UniqueConstraint("hold_id", "account"),
+)
+
+# How far a watched folder has been read, and which of its messages are ours.
+watch_folder = Table(
+    "watch_folder",
+    metadata,
+    Column("mailbox", Text, primary_key=True),  # the service's account at the agency's server
+    Column("folder", Text, primary_key=True),
+    Column("agency", Text, nullable=False),
+    Column("uidvalidity", BigInteger, nullable=False),
+    Column("uidnext", BigInteger, nullable=False),
+    Column("modseq", BigInteger),
+    Column("seen_us", BigInteger, nullable=False),
+)
+watch_message = Table(
+    "watch_message",
+    metadata,
+    Column("mailbox", Text, primary_key=True),
+    Column("folder", Text, primary_key=True),
+    Column("uid", BigInteger, primary_key=True, autoincrement=False),
+    Column("delivery_id", BigInteger, ForeignKey("delivery.id", ondelete="CASCADE"), nullable=False),
+    Column("flags", Text, nullable=False, default=""),
+)
+Index("ix_watch_message_delivery_id", watch_message.c.delivery_id)

@@ -1,0 +1,117 @@
+"""Holds, policy versions, watched folders. Revision 0002, after 0001."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "policy_activation",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("second", sa.Text(), nullable=True),
+        sa.Column("active_us", sa.BigInteger(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_policy_activation")),
+    )
+    op.create_table(
+        "watch_folder",
+        sa.Column("mailbox", sa.Text(), nullable=False),
+        sa.Column("folder", sa.Text(), nullable=False),
+        sa.Column("agency", sa.Text(), nullable=False),
+        sa.Column("uidvalidity", sa.BigInteger(), nullable=False),
+        sa.Column("uidnext", sa.BigInteger(), nullable=False),
+        sa.Column("modseq", sa.BigInteger(), nullable=True),
+        sa.Column("seen_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox", "folder", name=op.f("pk_watch_folder")),
+    )
+    op.create_table(
+        "hold",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("letter_id", sa.BigInteger(), nullable=False),
+        sa.Column("delivery_id", sa.BigInteger(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("reason_ar", sa.Text(), nullable=False),
+        sa.Column("reason_en", sa.Text(), nullable=False),
+        sa.Column("approvers", sa.JSON(), nullable=False),
+        sa.Column("needs", sa.SmallInteger(), nullable=False),
+        sa.Column("since_us", sa.BigInteger(), nullable=False),
+        sa.Column("expires_us", sa.BigInteger(), nullable=True),
+        sa.Column("at_expiry", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("decided_us", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["letter_id"], ["letter.id"], name=op.f("fk_hold_letter_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_hold")),
+        sa.UniqueConstraint("delivery_id", name=op.f("uq_hold_delivery_id")),
+    )
+    with op.batch_alter_table("hold", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_hold_expires",
+            ["expires_us"],
+            unique=False,
+            sqlite_where=sa.text("state = 'open'"),
+            postgresql_where=sa.text("state = 'open'"),
+        )
+        batch_op.create_index("ix_hold_letter_id", ["letter_id"], unique=False)
+        batch_op.create_index(
+            "ix_hold_open",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("state = 'open'"),
+            postgresql_where=sa.text("state = 'open'"),
+        )
+
+    op.create_table(
+        "rule_hit",
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("letter_id", sa.BigInteger(), nullable=False),
+        sa.Column("shadow", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["letter_id"], ["letter.id"], name=op.f("fk_rule_hit_letter_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("rule", "letter_id", name=op.f("pk_rule_hit")),
+    )
+    with op.batch_alter_table("rule_hit", schema=None) as batch_op:
+        batch_op.create_index("ix_rule_hit_letter_id", ["letter_id"], unique=False)
+
+    op.create_table(
+        "approval",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hold_id", sa.BigInteger(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("act", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["hold_id"], ["hold.id"], name=op.f("fk_approval_hold_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_approval")),
+        sa.UniqueConstraint("hold_id", "account", name=op.f("uq_approval_hold_id_account")),
+    )
+    op.create_table(
+        "watch_message",
+        sa.Column("mailbox", sa.Text(), nullable=False),
+        sa.Column("folder", sa.Text(), nullable=False),
+        sa.Column("uid", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("delivery_id", sa.BigInteger(), nullable=False),
+        sa.Column("flags", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["delivery.id"], name=op.f("fk_watch_message_delivery_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("mailbox", "folder", "uid", name=op.f("pk_watch_message")),
+    )
+    with op.batch_alter_table("watch_message", schema=None) as batch_op:
+        batch_op.create_index("ix_watch_message_delivery_id", ["delivery_id"], unique=False)
+
+    with op.batch_alter_table("policy_version", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("note", sa.Text(), server_default="", nullable=False))
