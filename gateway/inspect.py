@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from policies import attachment
-from policies.facts import AttachmentFact
+from policies.attachment_fact import AttachmentFact
 from tracker import kind
 from tracker.dsn import Report
 from tracker.kind import Kind

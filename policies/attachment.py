@@ -14,7 +14,7 @@ import threading
 
 import magic
 
-from policies.facts import AttachmentFact
+from policies.attachment_fact import AttachmentFact
 from tracker.header import Buffer
 from tracker.mime import Structure, attachments, decoded, file_name
 

@@ -9,18 +9,21 @@ or ambiguous is a fact of its own (RFC 5322 §3.6.2, RFC 3834, RFC 8601).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from policies.agency import Agency, Forwards, Mode
+from policies.attachment_fact import AttachmentFact as AttachmentFact
 from policies.author import Author, AuthorKind, believed, vouched
 from policies.directory import Directory
+from policies.field_facts import asked, marks, reply_by_us
 from tracker.header import Headers
 from tracker.model import Address, Connection, Door, Envelope, Recipient
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
+_READ_VERSIONS = frozenset({1, 2})  # facts of 1 lack what came with 2: it is at its default
 
 
 class SenderKind(StrEnum):
@@ -71,14 +74,15 @@ class Pending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttachmentFact:
-    """One attachment; ``detected`` is the type by content."""
+class Answered:
+    """The letter that this one answers, as the record knows it. ``due_us``: UTC microseconds."""
 
-    name: str
-    declared: str
-    detected: str
-    size: int
-    sha256: str
+    letter_id: int
+    number: str = ""
+    agency: str = ""
+    classification: str = ""
+    urgency: str = ""
+    due_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +131,14 @@ class Facts:
     looped: bool = False  # has been through this gateway before
     authentication: tuple[str, ...] = ()  # method=result that is believed, such as dmarc=pass
     attachments: tuple[AttachmentFact, ...] = ()
+    at_us: int = 0  # when it was taken in, UTC
+    reply_by_us: int | None = None  # the author's Reply-By, UTC
+    marks: tuple[tuple[str, str], ...] = ()  # raw (source, value) of classification and urgency
+    fields: tuple[tuple[str, str], ...] = ()  # (name in lower case, value) of fields that a rule asks for
+    answered: Answered | None = None
+    results: tuple[tuple[str, str], ...] = ()  # (method, result) of what was checked on the way in
+    stripped: tuple[str, ...] = ()  # Wasl- fields of somebody who may not set them
+    undecidable: tuple[str, ...] = ()  # why the content as a whole cannot be judged
     before: int = 0  # recipients of the same transaction that were taken before these
     pending: frozenset[Pending] = frozenset()  # what hangs on the header while there is none
 
@@ -141,6 +153,12 @@ class Facts:
             value = getattr(self, name)
             if value:
                 out[name] = list(value)
+        for name in _PAIRS:
+            value = getattr(self, name)
+            if value:
+                out[name] = [list(pair) for pair in value]
+        if self.answered is not None:
+            out["answered"] = asdict(self.answered)
         out["submitter_mode"] = self.submitter_mode.value
         out["sender_kind"] = self.sender_kind.value
         out["author_kind"] = self.author_kind.value
@@ -150,26 +168,22 @@ class Facts:
             out["automatic"] = sorted(self.automatic)
         out["recipients"] = [_recipient_json(r) for r in self.recipients]
         if self.attachments:
-            out["attachments"] = [
-                {
-                    "name": a.name,
-                    "declared": a.declared,
-                    "detected": a.detected,
-                    "size": a.size,
-                    "sha256": a.sha256,
-                }
-                for a in self.attachments
-            ]
+            out["attachments"] = [a.to_json() for a in self.attachments]
         return out
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Facts:
         """The reverse of :meth:`to_json`; raises ValueError for another version or a broken record."""
-        if data.get("v") != FACTS_VERSION:
+        if data.get("v") not in _READ_VERSIONS:
             raise ValueError(f"facts of version {data.get('v')!r}, this is version {FACTS_VERSION}")
         try:
             rest: dict[str, Any] = {name: data[name] for name in _PLAIN if name in data}
             rest |= {name: tuple(data[name]) for name in _TUPLES if name in data}
+            for name in _PAIRS:
+                if name in data:
+                    rest[name] = tuple([(first, second) for first, second in data[name]])
+            if "answered" in data:
+                rest["answered"] = Answered(**data["answered"])
             return cls(
                 door=Door(data["door"]),
                 peer=data["peer"],
@@ -179,7 +193,7 @@ class Facts:
                 crypto=Crypto(data.get("crypto", "none")),
                 automatic=frozenset(Automatic(a) for a in data.get("automatic", ())),
                 recipients=tuple(_recipient_of(r) for r in data["recipients"]),
-                attachments=tuple(AttachmentFact(**a) for a in data.get("attachments", ())),
+                attachments=tuple(AttachmentFact.from_json(a) for a in data.get("attachments", ())),
                 **rest,
             )
         except (KeyError, TypeError, AttributeError) as e:
@@ -204,8 +218,11 @@ _PLAIN = (
     "content_type",
     "hops",
     "looped",
+    "at_us",
+    "reply_by_us",
 )
-_TUPLES = ("submitters", "references", "header_faults", "authentication")
+_TUPLES = ("submitters", "references", "header_faults", "authentication", "stripped", "undecidable")
+_PAIRS = ("marks", "fields", "results")
 
 
 def _recipient_json(r: RecipientFacts) -> dict[str, Any]:
@@ -289,7 +306,7 @@ def of_envelope(
     conn: Connection, sender: Address, recipients: Sequence[Recipient], around: Surroundings
 ) -> Facts:
     """The facts known at RCPT time, before there is a header."""
-    return _compute(conn, sender, recipients, around, None, 0, False, ())
+    return _compute(conn, sender, recipients, around, None, 0, {})
 
 
 def compute(
@@ -301,10 +318,26 @@ def compute(
     *,
     looped: bool = False,
     attachments: Sequence[AttachmentFact] = (),
+    undecidable: Sequence[str] = (),
+    needs: Iterable[str] = (),
+    answered: Answered | None = None,
+    results: Sequence[tuple[str, str]] = (),
+    at_us: int = 0,
 ) -> Facts:
     """The facts of a letter whose header was scanned. ``size`` in octets; ``looped``: our own
-    Wasl-Instance stands in it (the caller checks its MAC)."""
-    return _compute(conn, envelope.sender, envelope.recipients, around, headers, size, looped, attachments)
+    Wasl-Instance stands in it (the caller checks its MAC). ``needs`` names header fields, in any
+    case, whose values a rule asks for; ``at_us`` is now, UTC. What was found out elsewhere, of the
+    content, the letter answered and the checks of authenticity, is given and kept as it is."""
+    given: dict[str, Any] = {
+        "looped": looped,
+        "attachments": tuple(attachments),
+        "undecidable": tuple(undecidable),
+        "fields": asked(headers, needs),
+        "answered": answered,
+        "results": tuple(results),
+        "at_us": at_us,
+    }
+    return _compute(conn, envelope.sender, envelope.recipients, around, headers, size, given)
 
 
 def _compute(
@@ -314,8 +347,7 @@ def _compute(
     around: Surroundings,
     headers: Headers | None,
     size: int,
-    looped: bool,
-    attachments: Sequence[AttachmentFact],
+    fields: dict[str, Any],
 ) -> Facts:
     directory = around.directory
     possible = candidates(conn, directory)
@@ -324,9 +356,8 @@ def _compute(
     agency = _submitter(possible, owner, author)
     code = agency.code if agency is not None else None
     sender_kind = _sender_kind(sender, owner, code, around)
-    fields: dict[str, Any] = {}
     if headers is not None and author is not None:
-        fields = _header_facts(headers, author, conn, code, sender_kind)
+        fields |= _header_facts(headers, author, conn, code, sender_kind)
     results = believed(headers, agency) if headers is not None and agency is not None else ()
     pending: set[Pending] = set()
     if headers is None:
@@ -349,9 +380,7 @@ def _compute(
         vouched=vouched(agency, results, sender, author),
         recipients=tuple([around.place(r) for r in recipients]),
         size=size,
-        looped=looped,
         authentication=tuple(f"{method}=pass" for method, _ in results),
-        attachments=tuple(attachments),
         pending=frozenset(pending),
         **fields,
     )
@@ -418,7 +447,12 @@ def _header_facts(
             kind = AuthorKind.OUTSIDE
         else:
             kind = AuthorKind.OWN if author.agency.code == code else AuthorKind.AGENCY
+    # Only the body that wrote a letter marks it; what an agency forwards for others says nothing.
+    said, stripped = marks(headers, subject, kind is AuthorKind.OWN)
     return {
+        "marks": said,
+        "stripped": stripped,
+        "reply_by_us": reply_by_us(headers) if b"reply-by" in names else None,
         "author": author.text,
         "author_name": author.name,
         "author_kind": kind,
