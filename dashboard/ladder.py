@@ -38,7 +38,7 @@ STEPS: tuple[tuple[Grade, str, tuple[Event, ...]], ...] = (
     (Grade.DELIVERED, N_("Delivered"), (Event.DELIVERED,)),
     (Grade.FETCHED, N_("Fetched"), (Event.FETCHED,)),
     (Grade.READ, N_("Read"), (Event.READ,)),
-    (Grade.REGISTERED, N_("Registered"), (Event.REGISTERED, Event.RETURNED)),
+    (Grade.REGISTERED, N_("Registered"), (Event.REGISTERED, Event.IN_PROGRESS, Event.RETURNED)),
     (Grade.PROCESSED, N_("Processed"), (Event.PROCESSED,)),
 )
 

@@ -36,6 +36,7 @@ _SENTENCES: dict[Event, str] = {
     Event.SEEN: N_("Seen (a hint, not conclusive): %(agency)s"),
     Event.READ: N_("Matched read receipt from %(address)s"),
     Event.REGISTERED: N_("Registered as incoming %(number)s by %(person)s, %(agency)s"),
+    Event.IN_PROGRESS: N_("In progress: %(text)s · %(person)s, %(agency)s"),
     Event.REFERRED: N_("Referred by %(person)s, %(agency)s, to %(target)s"),
     Event.RETURNED: N_("Returned by %(person)s, %(agency)s: %(text)s"),
     Event.PROCESSED: N_("Closed: %(text)s · %(person)s, %(agency)s"),
@@ -46,6 +47,8 @@ _SENTENCES: dict[Event, str] = {
 _NOTHING = Markup("—")
 _UNNUMBERED = N_("Wasl accepted it and recorded it")
 _UNREAD = N_("The client of %(address)s answers, but proves no reading: %(reply)s")
+_TAKEN_IN = N_("Taken in: %(text)s · %(person)s, %(agency)s")
+_IN_THE_BOX = N_("Found in the mailbox %(address)s")
 _REPORTED = N_("The server of %(agency)s reports it in the mailbox %(address)s")
 
 SOURCES = {
@@ -56,6 +59,9 @@ SOURCES = {
     "mdn": N_("read receipt (MDN)"),
     "auto-reply": N_("automatic answer"),
     "imap": N_("mailbox (IMAP)"),
+    "imap-proxy": N_("mailbox session (IMAP proxy)"),
+    "folder": N_("folder of the mailbox"),
+    "keyword": N_("keyword in the mailbox"),
     "person": N_("a named person"),
     "timer": N_("timer"),
 }
@@ -170,7 +176,9 @@ def _sentence(
     if line.event is Event.SUBMITTED and not number:
         text = _UNNUMBERED
     if line.event is Event.DELIVERED and not detail.get("reply"):
-        text = _REPORTED
+        text = _IN_THE_BOX if line.source == "imap" else _REPORTED
+    if line.event is Event.REGISTERED and number is None:
+        text = _TAKEN_IN
     if line.event is Event.AUTO_REPLY and line.source == "mdn":
         text = _UNREAD
     reply = str(detail.get("reply") or detail.get("diagnostic") or detail.get("type") or "")

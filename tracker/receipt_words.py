@@ -265,6 +265,7 @@ STATES: dict[Event, Bilingual] = {
     Event.CANCELLED: B("أُلغي الإرسال", "cancelled"),
     Event.READ: B("ورد إشعار قراءة", "read receipt received"),
     Event.REGISTERED: B("قُيّد في الوارد", "registered"),
+    Event.IN_PROGRESS: B("قيد الإجراء", "in progress"),
     Event.RETURNED: B("أُعيد", "returned"),
     Event.PROCESSED: B("أُنجزت معالجته", "processed"),
     Event.FETCHED: B("سُحب الكتاب", "fetched by the client"),

@@ -29,7 +29,7 @@ class State(StrEnum):
     HELD = "held"  # accepted or queued -> held
     SENT = "sent"  # sending -> sent, the next hop answered 250
     FAILED = "failed"  # sending or queued -> failed: 5xx, expiry, cancelled
-    REFUSED = "refused"  # refused at the door, never queued
+    REFUSED = "refused"  # refused at the door, or by a person while it was held: never queued
 
 
 class Outcome(StrEnum):
@@ -44,6 +44,7 @@ class Event(StrEnum):
     SUBMITTED = "submitted"
     REFUSED = "refused"
     HELD = "held"
+    APPROVED = "approved"  # by one person, and the rule asks for another
     RELEASED = "released"
     ATTEMPTED = "attempted"  # a transient answer: no evidence of transfer, kept for the timeline
     IN_DOUBT = "in-doubt"  # the final dot went out, no answer was read or noted
@@ -56,12 +57,14 @@ class Event(StrEnum):
     SEEN = "seen"  # a hint beside the ladder
     READ = "read"
     REGISTERED = "registered"
+    IN_PROGRESS = "in-progress"  # the registry works on it
     REFERRED = "referred"
     RETURNED = "returned"
     PROCESSED = "processed"
     EXPIRED = "expired"
     AUTO_REPLY = "auto-reply"  # noted, never counted
     REQUEUED = "requeued"
+    FORWARDED = "forwarded"  # a mailbox there sent it on; no number and no new letter
 
 
 class UnknownMove(ValueError):
@@ -82,8 +85,11 @@ _WAITING = frozenset({State.QUEUED, State.SENDING, State.HELD})
 
 MOVES: dict[Event, Effect] = {
     Event.SUBMITTED: Effect(grade=Grade.ACCEPTED),  # -> queued or held, set by accept
-    Event.REFUSED: Effect(state=State.REFUSED, outcome=Outcome.FAILED),  # -> refused
+    Event.REFUSED: Effect(
+        meets=frozenset({State.HELD, State.REFUSED}), state=State.REFUSED, outcome=Outcome.FAILED
+    ),  # at the door by accept; held -> refused
     Event.HELD: Effect(meets=frozenset({State.QUEUED, State.SENDING, State.HELD}), state=State.HELD),
+    Event.APPROVED: Effect(meets=frozenset({State.HELD})),  # stays held
     Event.RELEASED: Effect(meets=frozenset({State.HELD, State.QUEUED}), state=State.QUEUED),  # held -> queued
     Event.ATTEMPTED: Effect(meets=_WAITING, state=State.QUEUED),  # sending -> queued
     Event.IN_DOUBT: Effect(meets=_WAITING, state=State.QUEUED),  # sending -> queued
@@ -103,11 +109,13 @@ MOVES: dict[Event, Effect] = {
     Event.SEEN: Effect(),
     Event.READ: Effect(grade=Grade.READ),
     Event.REGISTERED: Effect(grade=Grade.REGISTERED),
+    Event.IN_PROGRESS: Effect(grade=Grade.REGISTERED),  # and opens again what was closed or returned
     Event.REFERRED: Effect(),
     Event.RETURNED: Effect(grade=Grade.REGISTERED, outcome=Outcome.RETURNED),
     Event.PROCESSED: Effect(grade=Grade.PROCESSED, outcome=Outcome.CLOSED),
     Event.EXPIRED: Effect(),
     Event.AUTO_REPLY: Effect(),
+    Event.FORWARDED: Effect(),
 }
 
 FINAL_STATES = frozenset({State.SENT, State.FAILED, State.REFUSED})
@@ -142,4 +150,7 @@ def move(standing: Standing, event: Event) -> Standing:
         state = standing.state
     if event in (Event.ATTEMPTED, Event.IN_DOUBT) and standing.state is State.HELD:
         state = standing.state  # held by a person while the attempt was under way
-    return Standing(state, max(standing.grade, effect.grade), effect.outcome or standing.outcome)
+    outcome = effect.outcome or standing.outcome
+    if event is Event.IN_PROGRESS and outcome in (Outcome.CLOSED, Outcome.RETURNED):
+        outcome = Outcome.REOPENED
+    return Standing(state, max(standing.grade, effect.grade), outcome)

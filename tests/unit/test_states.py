@@ -54,6 +54,7 @@ CASES = [
     (State.SENT, Event.LATE, State.SENT, Grade.ACCEPTED, Outcome.OPEN),
     (State.FAILED, Event.REQUEUED, State.QUEUED, Grade.ACCEPTED, Outcome.OPEN),
     (State.SENT, Event.PROCESSED, State.SENT, Grade.PROCESSED, Outcome.CLOSED),
+    (State.SENT, Event.IN_PROGRESS, State.SENT, Grade.REGISTERED, Outcome.OPEN),
     (State.SENT, Event.SEEN, State.SENT, Grade.ACCEPTED, Outcome.OPEN),
 ]
 
@@ -76,3 +77,9 @@ def test_moves(state: State, event: Event, after: State, grade: Grade, outcome: 
 def test_what_cannot_happen_raises(state: State, event: Event) -> None:
     with pytest.raises(UnknownMove, match=str(event)):
         move(at(state), event)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CLOSED, Outcome.RETURNED])
+def test_work_on_what_was_closed_opens_it_again(outcome: Outcome) -> None:
+    standing = move(at(State.SENT, Grade.PROCESSED, outcome), Event.IN_PROGRESS)
+    assert standing == at(State.SENT, Grade.PROCESSED, Outcome.REOPENED)
