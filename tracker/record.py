@@ -1,6 +1,7 @@
 """The record: what the gateway knows of each letter, and the few doors through which it is written.
 
-``accept`` and ``note`` are the only doors that change a letter's evidence; ``claim`` takes what is due;
+``accept``, ``note`` and ``decide`` (a person's act on a held letter, written as a note) are the only doors
+that change a letter's evidence; ``claim`` takes what is due;
 ``write`` is for what is no evidence (accounts, sessions, audit, policy versions). A writer commits in
 groups (:mod:`tracker.writer`); a running gateway has its letters written by a process of their own
 (:mod:`tracker.record_room`). Reading has its own connections and never waits for a write. Plain
@@ -15,6 +16,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -25,6 +27,7 @@ from tracker.accept_desk import AcceptDesk
 from tracker.acceptance import Acceptance, Accepted
 from tracker.claims import Claim, ClaimDesk, Want
 from tracker.evidence import EvidenceBook
+from tracker.hold_desk import Decided, Decision, Expiry, HoldDesk
 from tracker.ledger import Checkpoint, Ledger, LedgerKey
 from tracker.model import IdSource, LetterKind, now_us
 from tracker.noting import Note, Noted, NoteDesk, forget_empty
@@ -33,7 +36,7 @@ from tracker.record_room import Furnishing, RecordRoom
 from tracker.registers import Registers
 from tracker.states import State
 from tracker.store import Store
-from tracker.writer import Desk, Errand, Hub, Writer
+from tracker.writer import Desk, Errand, FutureHub, Hub, Writer
 
 T = TypeVar("T")
 
@@ -72,10 +75,12 @@ class Record:
         self.accept_desk = AcceptDesk(archive, book, self.ids, self.registers, self._tell)
         self.note_desk = NoteDesk(archive, book, self.ids)
         self.claim_desk = ClaimDesk(book, self.ids)
+        self.hold_desk = HoldDesk(archive, book, self.ids)
         self.desks: dict[Desk, str] = {
             self.accept_desk: "accept",
             self.note_desk: "note",
             self.claim_desk: "claim",
+            self.hold_desk: "hold",
         }
         self.writer: Writer | RecordRoom = Writer(store, on_failure, book.flush, threaded=not room)
 
@@ -105,6 +110,21 @@ class Record:
         """Take what is due, its attempts registered."""
         result: list[Claim] = self.writer.call(self.claim_desk, want)
         return result
+
+    def decide(self, decisions: Sequence[Decision], timeout: float = 60) -> list[Decided]:
+        """Record what persons decide about held letters; on return it is on stable storage."""
+        hub, futures = FutureHub(), [Future[Decided]() for _ in decisions]
+        for decision, future in zip(decisions, futures, strict=True):
+            self.hand_in(self.hold_desk, decision, hub, future)
+        results = [future.result(timeout) for future in futures]
+        self._tell([r for r in results if r.bar is None])
+        return results
+
+    def expire_holds(self, expiry: Expiry) -> list[Decided]:
+        """Release or refuse what nobody decided in time, as its rule says."""
+        results: list[Decided] = self.writer.call(self.hold_desk, expiry)
+        self._tell(results)
+        return results
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         """Run ``fn(conn)`` in the writer's next transaction; for what is no evidence."""
@@ -180,7 +200,7 @@ class Record:
         with self._listeners_lock:
             self._listeners.remove(listener)
 
-    def _tell(self, results: Sequence[Accepted] | Sequence[Noted]) -> None:
+    def _tell(self, results: Sequence[Accepted] | Sequence[Noted] | Sequence[Decided]) -> None:
         if self._listeners:
             with self._listeners_lock:
                 for listener in self._listeners:
