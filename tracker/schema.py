@@ -363,6 +363,20 @@ approval = Table(
     UniqueConstraint("hold_id", "account"),
 )
 
+# Which process watches a mailbox, and how that goes.
+watch_mailbox = Table(
+    "watch_mailbox",
+    metadata,
+    Column("mailbox", Text, primary_key=True),  # Address.key
+    Column("agency", Text, nullable=False),
+    Column("lease_owner", Text),  # node/incarnation
+    Column("lease_us", BigInteger),  # the lease ends
+    Column("state", Text, nullable=False, default=""),  # connecting, watching, waiting
+    Column("note", Text, nullable=False, default=""),  # what is wrong, in words
+    Column("changed_us", BigInteger, nullable=False, default=0),  # the state came
+    Column("seen_us", BigInteger, nullable=False, default=0),  # the mailbox last answered
+)
+
 # How far a watched folder has been read, and which of its messages are ours.
 watch_folder = Table(
     "watch_folder",

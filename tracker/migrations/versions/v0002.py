@@ -34,6 +34,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("mailbox", "folder", name=op.f("pk_watch_folder")),
     )
     op.create_table(
+        "watch_mailbox",
+        sa.Column("mailbox", sa.Text(), nullable=False),
+        sa.Column("agency", sa.Text(), nullable=False),
+        sa.Column("lease_owner", sa.Text(), nullable=True),
+        sa.Column("lease_us", sa.BigInteger(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("changed_us", sa.BigInteger(), nullable=False),
+        sa.Column("seen_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox", name=op.f("pk_watch_mailbox")),
+    )
+    op.create_table(
         "hold",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("letter_id", sa.BigInteger(), nullable=False),
