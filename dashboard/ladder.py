@@ -159,7 +159,8 @@ def standing(row: RecipientRow, tongue: Tongue, dates: Dates, now_us: int) -> St
     say = tongue.say
     known = reason(_last_word(row))
     if row.state is State.REFUSED:
-        return Standing(text=say("Refused at the door"), tone="stop")
+        held = row.proven(Event.HELD)
+        return Standing(text=say("Not approved") if held else say("Refused at the door"), tone="stop")
     if row.outcome is Outcome.FAILED:
         if row.proven(Event.CANCELLED):
             return Standing(text=say("Cancelled before it left"), tone="stop")

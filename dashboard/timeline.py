@@ -23,6 +23,7 @@ _SENTENCES: dict[Event, str] = {
     Event.SUBMITTED: N_("Wasl accepted it and recorded it under number %(number)s"),
     Event.REFUSED: N_("Refused at the door: %(reply)s"),
     Event.HELD: N_("Held for approval: %(agency)s"),
+    Event.APPROVED: N_("Approved for %(agency)s by %(person)s; the rule asks for another person too"),
     Event.RELEASED: N_("Released for delivery to %(agency)s by %(person)s"),
     Event.ATTEMPTED: N_("The server of %(agency)s put it off: %(reply)s"),
     Event.IN_DOUBT: N_("Handed to the server of %(agency)s, but its answer was never read"),
@@ -42,11 +43,15 @@ _SENTENCES: dict[Event, str] = {
     Event.PROCESSED: N_("Closed: %(text)s · %(person)s, %(agency)s"),
     Event.EXPIRED: N_("The time for an answer passed without an act of %(agency)s"),
     Event.AUTO_REPLY: N_("Automatic answer from %(address)s, noted and not counted"),
+    Event.FORWARDED: N_("Forwarded by a mailbox of %(agency)s"),
 }
 
 _NOTHING = Markup("—")
 _UNNUMBERED = N_("Wasl accepted it and recorded it")
 _UNREAD = N_("The client of %(address)s answers, but proves no reading: %(reply)s")
+_TURNED_DOWN = N_("Not released for %(address)s, refused by %(person)s")
+_NOT_DECIDED = N_("Not released for %(address)s: nobody approved it in time")
+_RELEASED_BY_TIME = N_("Released for delivery to %(agency)s: the time for a decision ran out")
 _TAKEN_IN = N_("Taken in: %(text)s · %(person)s, %(agency)s")
 _IN_THE_BOX = N_("Found in the mailbox %(address)s")
 _REPORTED = N_("The server of %(agency)s reports it in the mailbox %(address)s")
@@ -87,6 +92,9 @@ _KEYS = {
     "author": N_("Author"),
     "number": N_("Number"),
     "rule": N_("Rule"),
+    "note": N_("Note"),
+    "approvals": N_("Approvals"),
+    "needs": N_("Approvals needed"),
 }
 
 
@@ -181,12 +189,17 @@ def _sentence(
         text = _TAKEN_IN
     if line.event is Event.AUTO_REPLY and line.source == "mdn":
         text = _UNREAD
+    if line.event is Event.REFUSED and detail.get("hold"):
+        text = _NOT_DECIDED if detail.get("expired") else _TURNED_DOWN
+    if line.event is Event.RELEASED and detail.get("expired"):
+        text = _RELEASED_BY_TIME
     reply = str(detail.get("reply") or detail.get("diagnostic") or detail.get("type") or "")
+    by = detail.get("by") if line.event is Event.FORWARDED else None
     if line.event is Event.FAILED and (known := reason(str(detail.get("status") or reply))):
         reply_shown: Markup = visible(tongue.say(known))
     else:
         reply_shown = Markup('<bdi dir="ltr" class="reply">%s</bdi>') % visible(reply) if reply else _NOTHING
-    agency = row.agency if row is not None else page.agency
+    agency = str(by) if by else row.agency if row is not None else page.agency
     agency_name = name(agency).in_(tongue.code) if agency else ""
     values = {
         "number": _isolated(number or "—", "ltr"),
