@@ -18,7 +18,8 @@ from tracker.acceptance import Acceptance, Accepted, DeliveryDraft, envelope_dig
 from tracker.claims import Claim, Parcel
 from tracker.due_receipts import earn
 from tracker.evidence import EvidenceBook, Proof, evidence_row
-from tracker.model import DeliveryKind, IdSource, LetterKind, LetterNumber, id_text
+from tracker.handing_over import claim_of, parcel_of
+from tracker.model import DeliveryKind, IdSource, LetterKind, LetterNumber
 from tracker.object_store import ObjectStore, remove
 from tracker.prepared import Prepared
 from tracker.registers import Registers
@@ -179,7 +180,7 @@ class _Lot:
                 ).scalars()
             )
         drafts = [d for d in a.deliveries if d.recipient.address.key not in already]
-        parcel = _parcel(a, letter_id, submission_id, archive_key, text)
+        parcel = parcel_of(a, letter_id, archive_key, text)
         self.submissions.append(_submission_row(a, letter_id, submission_id, archive_key, digest))
         claims = [c for d in drafts if (c := self._delivery(a, d, parcel)) is not None]
         if a.kind in (LetterKind.LETTER, LetterKind.SHADOW, LetterKind.REFUSED) and drafts:
@@ -243,26 +244,7 @@ class _Lot:
                 "hop": d.hop,
             }
         )
-        return Claim(
-            delivery_id=delivery_id,
-            attempt_id=attempt_id,
-            kind=d.kind,
-            recipient=address,
-            agency=d.agency,
-            notify=d.recipient.notify,
-            orcpt=d.recipient.orcpt,
-            hop=d.hop,
-            attempts=1,
-            expires_us=a.expires_us,
-            warned_us=None,
-            tag=d.tag,
-            subject_tag=d.subject_tag,
-            sign=d.sign,
-            require_tls=d.require_tls,
-            in_doubt=False,
-            due_us=a.at_us,
-            parcel=parcel,
-        )
+        return claim_of(a, d, parcel, delivery_id, attempt_id)
 
     def _prove(self, a: Acceptance, letter_id: int, number: str | None, drafts: list[DeliveryDraft]) -> None:
         detail = {
@@ -402,39 +384,3 @@ def _submission_row(
         "decision": a.decision,
         "policy_version": a.policy_version,
     }
-
-
-def _parcel(
-    a: Acceptance, letter_id: int, submission_id: int, archive_key: str, number: str | None
-) -> Parcel:
-    e = a.envelope
-    return Parcel(
-        letter_id=letter_id,
-        submission_id=submission_id,
-        letter_kind=a.kind,
-        number=number,
-        agency=a.agency,
-        author=a.author,
-        message_id=a.message_id,
-        classification=a.classification,
-        urgency=a.urgency,
-        letter_due_us=a.due_us,
-        at_us=a.at_us,
-        door=a.peer.door,
-        peer=a.peer.peer,
-        helo=a.peer.helo,
-        tls=str(a.peer.tls) if a.peer.tls else None,
-        account=a.peer.account,
-        sender=e.sender,
-        ret=e.ret,
-        envid=e.envid,
-        body=e.body,
-        smtputf8=e.smtputf8,
-        requiretls=e.requiretls,
-        size=a.octets.size,
-        sha256=a.octets.sha256,
-        archive_key=archive_key,
-        facts=a.facts,
-        octets=a.octets if a.octets.memory is not None else None,
-        wire_id=id_text(submission_id),
-    )
