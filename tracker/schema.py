@@ -132,6 +132,10 @@ delivery = Table(
     Column("expires_us", BigInteger, nullable=False),
     Column("changed_us", BigInteger, nullable=False),
     Column("last_reply", Text),
+    Column("intended", Text),  # whom the author named, where policy delivers to another mailbox
+    Column("copy_by", Text),  # the rule that added this recipient
+    Column("receipts_to", Text),  # who gets the receipts, space-separated; None: the author
+    Column("digest", Boolean),  # receipts in a digest; None: as the settings say
 )
 Index("ix_delivery_letter_id", delivery.c.letter_id)
 Index("ix_delivery_agency_letter_id", delivery.c.agency, delivery.c.letter_id)
@@ -327,6 +331,18 @@ rule_hit = Table(
     Column("shadow", Boolean, nullable=False, default=False),  # would have applied
 )
 Index("ix_rule_hit_letter_id", rule_hit.c.letter_id)
+
+# Refusals in session of what an agency's server or people wanted to send: numbers only, no addresses.
+refusal = Table(
+    "refusal",
+    metadata,
+    Column("agency", Text, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),  # days of UTC since 1970
+    Column("rule", Text, primary_key=True),
+    Column("reply", Text, nullable=False, default=""),
+    Column("count", Integer, nullable=False),
+    Column("last_us", BigInteger, nullable=False),
+)
 
 # A delivery that waits for the approval of one or two persons.
 hold = Table(

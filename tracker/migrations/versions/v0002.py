@@ -23,6 +23,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_policy_activation")),
     )
     op.create_table(
+        "refusal",
+        sa.Column("agency", sa.Text(), nullable=False),
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("reply", sa.Text(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("last_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("agency", "day", "rule", name=op.f("pk_refusal")),
+    )
+    op.create_table(
         "watch_folder",
         sa.Column("mailbox", sa.Text(), nullable=False),
         sa.Column("folder", sa.Text(), nullable=False),
@@ -124,6 +134,12 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("watch_message", schema=None) as batch_op:
         batch_op.create_index("ix_watch_message_delivery_id", ["delivery_id"], unique=False)
+
+    with op.batch_alter_table("delivery", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("intended", sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column("copy_by", sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column("receipts_to", sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column("digest", sa.Boolean(), nullable=True))
 
     with op.batch_alter_table("policy_version", schema=None) as batch_op:
         batch_op.add_column(sa.Column("note", sa.Text(), server_default="", nullable=False))
