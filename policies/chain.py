@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from policies.agency import Mode
 from policies.facts import FACTS_VERSION, Facts, RecipientFacts
+from policies.rates import PolicyState
 from policies.rule import Answer, Effect, Refusal, Route, Rule
-from policies.verdict import Action, Decision, Kind, Miss, Verdict
+from policies.verdict import Action, Decision, HoldTerms, Kind, Verdict
 from tracker.reply import Reply
 
 UNDECIDED = "undecided"  # the id that stands for the end of the chain
@@ -29,7 +30,7 @@ class Policy:
     def rule(self, rule_id: str) -> Rule | None:
         return next((r for r in self.rules if r.id == rule_id), None)
 
-    def decide(self, facts: Facts) -> Decision:
+    def decide(self, facts: Facts, state: PolicyState | None = None) -> Decision:
         """The decision on a transaction; raises ValueError while anything is pending in ``facts``."""
         if facts.pending:
             raise ValueError("facts without a header decide nothing; ask recipient()")
@@ -55,7 +56,7 @@ class Policy:
             if rule.effect.action is not Action.REJECT:
                 break
             if answer is Answer.HIT:
-                return _make(facts, recipient, [rule.effect], rule, (rule.id,), ())
+                return _make(facts, recipient, [rule.effect], rule, (rule.id,))
         return Verdict(
             recipient=recipient.recipient, action=Action.PASS, kind=Kind.PASS, agency=recipient.agency
         )
@@ -63,17 +64,15 @@ class Policy:
 
 def _verdict(facts: Facts, recipient: RecipientFacts, policy: Policy) -> Verdict:
     hits: list[str] = []
-    misses: list[Miss] = []
     effects: list[Effect] = []
     for rule in policy.rules:
-        answer, key = rule.ask(facts, recipient)
+        answer, _ = rule.ask(facts, recipient)
         if answer is not Answer.HIT:
-            misses.append(Miss(rule.id, key))
             continue
         hits.append(rule.id)
         effects.append(rule.effect)
         if rule.effect.action is not None:
-            return _make(facts, recipient, effects, rule, tuple(hits), tuple(misses))
+            return _make(facts, recipient, effects, rule, tuple(hits))
     return Verdict(
         recipient=recipient.recipient,
         action=Action.HOLD,
@@ -85,7 +84,7 @@ def _verdict(facts: Facts, recipient: RecipientFacts, policy: Policy) -> Verdict
         text_en="No rule decided",
         rule=UNDECIDED,
         hits=tuple(hits),
-        misses=tuple(misses),
+        hold=HoldTerms(),
     )
 
 
@@ -95,7 +94,6 @@ def _make(
     effects: list[Effect],
     rule: Rule,
     hits: tuple[str, ...],
-    misses: tuple[Miss, ...],
 ) -> Verdict:
     last = effects[-1]
     action = last.action or Action.HOLD
@@ -111,7 +109,6 @@ def _make(
             text_en=_fill(refused.en, facts, recipient) if refused is not None else rule.en,
             rule=rule.id,
             hits=hits,
-            misses=misses,
         )
     kind = _kind(last.kind or Kind.PASS, facts)
     letter = kind is Kind.LETTER
@@ -134,7 +131,7 @@ def _make(
         text_en=rule.en if held else "",
         rule=rule.id,
         hits=hits,
-        misses=misses,
+        hold=HoldTerms() if held else None,
         # The receiver's mode governs tags, the sender's numbers and receipts (DESIGN §11).
         tag=tag and letter and recipient.mode is Mode.ACTIVE,
         subject_tag=subject_tag,

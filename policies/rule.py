@@ -29,6 +29,19 @@ class Route(StrEnum):
     GATEWAY = "gateway"  # the gateway itself takes it in
 
 
+class RuleMode(StrEnum):
+    ACTIVE = "active"
+    SHADOW = "shadow"  # what it would have done is recorded, nothing is changed
+
+
+class Per(StrEnum):
+    """What a rate limit counts."""
+
+    MAILBOX = "mailbox"  # the envelope sender
+    AGENCY = "agency"  # the submitter
+    PAIR = "pair"  # submitter and receiving agency
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One match key with its test."""

@@ -31,12 +31,25 @@ class Kind(StrEnum):
     REPORT = "report"  # for the gateway itself: came back to one of its addresses
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """A rule that did not apply, and the first match key that said so."""
+class Then(StrEnum):
+    """What becomes of a held letter that nobody decided on in time."""
 
-    rule: str
-    key: str
+    REFUSE = "refuse"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldTerms:
+    """On what terms a letter is held.
+
+    ``approvers`` are roles (lower case), codes of agencies or account names; empty: whoever may
+    decide on held letters at all. ``persons`` different ones must agree. ``expires_us`` is UTC.
+    """
+
+    approvers: tuple[str, ...] = ()
+    persons: int = 1
+    expires_us: int | None = None
+    then: Then = Then.REFUSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +67,25 @@ class Verdict:
     text_en: str = ""
     rule: str = ""  # id of the rule that decided
     hits: tuple[str, ...] = ()  # ids of all rules that applied, in order; the last one decided
-    misses: tuple[Miss, ...] = ()
+    would: tuple[str, ...] = ()  # ids of rules in shadow mode that would have applied
+    would_do: tuple[str, ...] = ()  # what each of those would have done, such as "reject 550 5.7.1"
+    reasons: tuple[tuple[str, str], ...] = ()  # of a refusal or a hold: match key and value that decided
     tag: bool = False  # False: the copy goes out exactly as it came
     subject_tag: bool | None = None  # None: as the settings say
+    subject_shape: str | None = None  # such as "[{number}]"; None: as the settings say
     sign: bool = False  # with the author's agency's DKIM keys
     require_tls: bool = False
+    requiretls: bool = False  # and REQUIRETLS (RFC 8689) from hop to hop
+    hold: HoldTerms | None = None  # when ``action`` is HOLD
+    mailbox: Address | None = None  # routed by rule to this mailbox instead of ``recipient.address``
+    copies: tuple[Address, ...] = ()  # who gets a copy besides
+    classification: str = ""  # one of Policy.marks.classifications; "" when nothing says
+    urgency: str = ""
+    due_us: int | None = None  # when an answer is due, UTC
     receipts: tuple[str, ...] | None = None  # events that earn one; None: as agency and settings say
+    receipts_to: tuple[str, ...] | None = None  # "author", "registry" or addresses; None: as the settings say
+    digest: bool | None = None  # receipts in a digest instead of at once; None: as the settings say
+    notify: tuple[Address, ...] = ()  # who is told that the rule applied
 
     @property
     def refused(self) -> bool:
@@ -85,13 +111,36 @@ class Verdict:
             out["redirect"] = str(self.redirect)
         if self.reply is not None:
             out["reply"] = str(self.reply)
-        if self.receipts is not None:
-            out["receipts"] = list(self.receipts)
-        for flag in ("tag", "subject_tag", "sign", "require_tls"):
+        if self.mailbox is not None:
+            out["mailbox"] = str(self.mailbox)
+        if self.hold is not None:
+            out["hold"] = {
+                "approvers": list(self.hold.approvers),
+                "persons": self.hold.persons,
+                "expires_us": self.hold.expires_us,
+                "then": self.hold.then.value,
+            }
+        for name in ("classification", "urgency", "subject_shape"):
+            value = getattr(self, name)
+            if value:
+                out[name] = value
+        if self.due_us is not None:
+            out["due_us"] = self.due_us
+        for name in ("receipts", "receipts_to"):
+            value = getattr(self, name)
+            if value is not None:
+                out[name] = list(value)
+        for name in ("copies", "notify"):
+            value = getattr(self, name)
+            if value:
+                out[name] = [str(address) for address in value]
+        if self.reasons:
+            out["reasons"] = [list(reason) for reason in self.reasons]
+        for flag in ("tag", "subject_tag", "sign", "require_tls", "requiretls", "digest"):
             value = getattr(self, flag)
             if value:
                 out[flag] = True
-            elif value is not None and flag == "subject_tag":
+            elif value is not None and flag in ("subject_tag", "digest"):
                 out[flag] = False
         return out
 
@@ -125,11 +174,14 @@ class Decision:
         return max(replies, key=replies.count) if replies else None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for the record. The way through the rules stands once for all who share it."""
-        paths: dict[tuple[tuple[str, ...], tuple[Miss, ...]], int] = {}
+        """Plain values for the record. The rules that applied stand once for all recipients who share them.
+
+        Those that did not are not recorded: facts and policy version tell them again (``Policy.walk``).
+        """
+        paths: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = {}
         verdicts = []
         for v in self.verdicts:
-            path = paths.setdefault((v.hits, v.misses), len(paths))
+            path = paths.setdefault((v.hits, v.would), len(paths))
             verdicts.append(v.to_json() | {"path": path})
         return {
             "kind": self.kind.value,
@@ -137,7 +189,6 @@ class Decision:
             "facts": self.facts_version,
             "verdicts": verdicts,
             "paths": [
-                {"hits": list(hits), "misses": [f"{m.rule}: {m.key}" for m in misses]}
-                for hits, misses in paths
+                {"hits": list(hits)} | ({"would": list(would)} if would else {}) for hits, would in paths
             ],
         }

@@ -96,7 +96,7 @@ def test_the_matrix(conn: Connection, sender: str, author: str | None, to: str, 
         assert verdict.reply is not None and verdict.reply.code >= 500 and verdict.text_ar and verdict.text_en
         assert verdict.reply.text.isascii()
     assert verdict.hits[-1] == verdict.rule
-    assert set(verdict.hits) | {m.rule for m in verdict.misses} <= {r.id for r in POLICY.rules}
+    assert set(verdict.hits) <= {r.id for r in POLICY.rules}
 
 
 @pytest.mark.parametrize(("conn", "sender", "author", "to", "expected"), MATRIX)
@@ -232,7 +232,6 @@ def test_json_tells_the_way_through_the_rules_once() -> None:
     assert data["kind"] == "letter" and data["policy"] == POLICY.version
     assert len(data["verdicts"]) == 100 and {v["path"] for v in data["verdicts"]} == {0}
     assert data["paths"][0]["hits"] == ["inter-agency-letter"]
-    assert "mac-return: recipient" in data["paths"][0]["misses"]
 
 
 def test_what_no_rule_decides_is_held() -> None:
