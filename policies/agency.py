@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from policies.watch import Watch
 from tracker.model import Address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -121,6 +122,7 @@ class Agency:
     receipts: tuple[tuple[str, bool], ...] = ()  # event -> due or not, where it differs from the settings
     authserv_ids: tuple[str, ...] = ()  # whose Authentication-Results are believed
     forwards: Forwards = Forwards.AUTHENTICATED
+    watches: tuple[Watch, ...] = ()  # its mailboxes that are looked into
     file: str = ""
     line: int = 0
 

@@ -29,11 +29,13 @@ from policies.agency import (
     TlsMode,
     hash_costs,
 )
+from policies.watch import Meaning, Watch
 from tracker.model import Address, AddressError
 
 _CODE = re.compile(r"[A-Z][A-Z0-9-]{0,15}")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SELECTOR = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+_KEYWORD = re.compile(r"[!#$&'+,\-./0-9:;<=>?@A-Z^_`a-z|~]{1,60}")  # RFC 9051 §9, flag-keyword
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -230,6 +232,77 @@ class SignInEntry(Entry):
         )
 
 
+class WatchEntry(Entry):
+    """One of ``watch:``, a mailbox that Wasl looks into with a service account and changes nothing in."""
+
+    mailbox: Mailbox
+    """Address of the mailbox."""
+    also: Annotated[list[Mailbox], BeforeValidator(_one_or_more), Field(max_length=100)] = Field(
+        default_factory=list
+    )
+    """Other addresses whose mail comes into it."""
+    registry: bool | None = None
+    """What is done in it is the registry's act. Default: yes for the agency's `registry` address."""
+    host: Host
+    port: Port = 993
+    tls: TlsMode = TlsMode.IMPLICIT
+    verify: bool = True
+    ca: Path | None = None
+    """Authorities to check its certificate against (PEM); the system's when not given."""
+    username: Text | None = None
+    """User name of the service account; the mailbox's address when not given."""
+    password: str | None = None
+    password_file: Path | None = None
+    folders: Annotated[dict[str, Meaning], Field(min_length=1, max_length=50)] = Field(
+        default_factory=lambda: {"INBOX": Meaning.ARRIVAL}
+    )
+    """Folder → `arrival`, `registered`, `in-progress`, `processed` or `returned`; `/` between levels."""
+    keywords: Annotated[dict[str, Meaning], Field(max_length=50)] = Field(default_factory=dict)
+    """IMAP keyword → the same words without `arrival`."""
+
+    @model_validator(mode="after")
+    def _together(self) -> WatchEntry:
+        if (self.password is None) == (self.password_file is None):
+            raise ValueError("needs a password or a password_file, one of them")
+        if self.password is not None and (not self.password or _CONTROL.search(self.password)):
+            raise ValueError("the password is empty or holds a control character")
+        if self.tls in (TlsMode.NONE, TlsMode.OPPORTUNISTIC) and not _loopback(self.host):
+            raise ValueError("a password is not sent in clear: set tls to required or implicit")
+        for name in self.folders:
+            if _CONTROL.search(name) or not name.strip("/ ") or len(name) > 200:
+                raise ValueError(f"{name!r} is no name of a folder")
+        for word, meaning in self.keywords.items():
+            if not _KEYWORD.fullmatch(word):
+                raise ValueError(f"{word!r} is no IMAP keyword")
+            if meaning is Meaning.ARRIVAL:
+                raise ValueError(f"keyword {word}: arrival is said of folders only")
+        if len({_folder_key(name) for name in self.folders}) != len(self.folders):
+            raise ValueError("a folder stands twice in folders")
+        if len({word.lower() for word in self.keywords}) != len(self.keywords):
+            raise ValueError("a keyword stands twice in keywords")
+        return self
+
+    def build(self, registry: Address | None, files: Files) -> Watch:
+        password = self.password
+        if self.password_file is not None:
+            password = files.secret(self.password_file, "password_file")
+        own = registry is not None and registry.key == self.mailbox.key
+        return Watch(
+            mailbox=self.mailbox,
+            also=tuple(self.also),
+            registry=own if self.registry is None else self.registry,
+            host=self.host,
+            port=self.port,
+            tls=self.tls.value,
+            verify=self.verify,
+            ca=files.existing(self.ca, "ca"),
+            username=self.username or str(self.mailbox),
+            password=password or "",
+            folders=tuple(self.folders.items()),
+            keywords=tuple(self.keywords.items()),
+        )
+
+
 class DkimEntry(Entry):
     """One of ``dkim:``."""
 
@@ -281,11 +354,15 @@ class AgencyEntry(Entry):
     """Authentication-Results under these names, from its own server, are believed (RFC 8601)."""
     forwards: Forwards = Forwards.AUTHENTICATED
     """Letters from other senders that its server may forward: `authenticated`, `all` or `none`."""
+    watch: Annotated[list[WatchEntry], Field(max_length=200)] = Field(default_factory=list)
+    """Mailboxes that Wasl looks into, read-only: when a letter arrived and what the registry does with it."""
 
     @model_validator(mode="after")
     def _own(self) -> AgencyEntry:
         if len(set(self.domains)) != len(self.domains):
             raise ValueError("a domain stands twice in domains")
+        if len({w.mailbox.key for w in self.watch}) != len(self.watch):
+            raise ValueError("a mailbox stands twice in watch")
         for key in self.dkim:
             if key.domain is not None and key.domain not in self.domains:
                 raise ValueError(f"dkim signs for {key.domain}, which is none of the agency's domains")
@@ -323,6 +400,7 @@ class AgencyEntry(Entry):
             receipts=receipts,
             authserv_ids=tuple(self.authserv_ids),
             forwards=self.forwards,
+            watches=tuple(w.build(self.registry, files.under("watch", i)) for i, w in enumerate(self.watch)),
             file=place[0],
             line=place[1],
         )
@@ -364,6 +442,12 @@ class Files:
         if not text:
             self.report((*self.loc, key), f"{path} is empty", "")
         return text
+
+
+def _folder_key(name: str) -> str:
+    """INBOX is the same in any case, other names are not (RFC 9051 §5.1)."""
+    first, slash, rest = name.strip("/").partition("/")
+    return f"{first.upper() if first.upper() == 'INBOX' else first}{slash}{rest}"
 
 
 def _loopback(host: str) -> bool:

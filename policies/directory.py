@@ -255,6 +255,7 @@ def _doubles(read: list[tuple[Agency, Document, Loc]], reserved: frozenset[str])
         claims += [
             ("user name", c.username, ("credentials", i, "username")) for i, c in enumerate(a.credentials)
         ]
+        claims += [("watched mailbox", w.key, ("watch", i, "mailbox")) for i, w in enumerate(a.watches)]
         for what, value, where in claims:
             other = seen.setdefault((what, value), a)
             if other is not a:
@@ -273,6 +274,10 @@ def _warnings(read: list[tuple[Agency, Document, Loc]]) -> Iterator[Fault]:
     for a, document, loc in read:
         if a.registry is not None and a.registry.host not in a.domains:
             yield document.fault((*loc, "registry"), f"{a.registry} is not in a domain of {a.code}")
+        for i, w in enumerate(a.watches):
+            for box in (w.mailbox, *w.also):
+                if box.host not in a.domains:
+                    yield document.fault((*loc, "watch", i), f"{box} is not in a domain of {a.code}")
         if a.next_hop is None and a.mode is not Mode.OFF:
             yield document.fault((*loc, "code"), f"{a.code} has no next_hop: letters to it are refused")
         if not (a.networks or a.certificates or a.credentials or a.sign_in):
