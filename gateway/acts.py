@@ -94,4 +94,17 @@ def audit(record: Record, request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-ACTS: dict[str, Act] = {"queue": queue, "account": account, "checkpoint": checkpoint, "audit": audit}
+def policy(record: Record, request: dict[str, Any]) -> dict[str, Any]:
+    """``act`` approve or rollback, ``digest``, ``person``, ``note`` → ``activation`` or ``faults``."""
+    from gateway.policy_desk import act_alone
+
+    return act_alone(record, request)
+
+
+ACTS: dict[str, Act] = {
+    "queue": queue,
+    "account": account,
+    "checkpoint": checkpoint,
+    "audit": audit,
+    "policy": policy,
+}

@@ -2,13 +2,15 @@
 
 Roles: ``smtp`` (all listeners), ``relay``, ``notices`` (receipts), ``dashboard``, ``upkeep``
 (checkpoints, reload, forgetting what is done). SIGTERM and SIGINT stop: listeners answer 421, letters being
-committed are finished, the relay ends what it began. SIGHUP reloads directory and policy; a broken
-file leaves the last good one in force (promise 7). Raises :class:`StartError` when it cannot start.
+committed are finished, the relay ends what it began. SIGHUP reloads directory and policy, and so does a
+file of theirs that changed; a broken file leaves the last good one in force (promise 7). Raises
+:class:`StartError` when it cannot start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -33,8 +35,10 @@ from gateway.instance import Instance
 from gateway.intake import Intake, IntakeSettings
 from gateway.next_hops import NextHops
 from gateway.notices import Notices, NoticeSettings
-from gateway.opening import mac_secrets, open_record, open_room
+from gateway.opening import mac_secrets, open_record, open_room, policy_limits
 from gateway.outgoing import Timeouts
+from gateway.policy_desk import act_on_policy
+from gateway.policy_watch import PolicyWatch
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
@@ -46,14 +50,15 @@ from gateway.tally import Tally
 from gateway.trouble import Trouble
 from gateway.web import WebServers
 from policies.directory import DirectoryFile
-from policies.load import Limits as PolicyLimits
-from policies.load import PolicyFile
+from policies.faults import Fault
 from tracker.model import Door
 from tracker.notice import GatewayIdentity
 from tracker.queue_list import depth
 from tracker.receipt_due import DEFAULT_EVENTS, NAMES, ReceiptSettings, changed
 
 _log = logging.getLogger("wasl.serve")
+
+WATCH_S = 1.0  # between two looks at the files of directory and policy
 
 ROLES = ("smtp", "relay", "notices", "dashboard", "upkeep")
 
@@ -81,6 +86,9 @@ class Gateway:
         self._listeners: list[SmtpListener] = []
         self._last_failure = 0.0
         self._disk_low = False
+        self._reloading = asyncio.Lock()
+        self._asked = asyncio.Event()  # by SIGHUP, to read the files again
+        self._unquiet = False  # the directory's files had changed at the last look
 
     async def run(self) -> None:
         """Serve until told to stop; raises :class:`StartError`."""
@@ -112,15 +120,10 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._asked.set)
         executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="wasl-work")
         self.directory = DirectoryFile(settings.directory.path, (settings.gateway.domain,))
-        limits = PolicyLimits(
-            size=settings.limits.message_size,
-            recipients=settings.limits.recipients,
-            hops=settings.limits.hops,
-        )
-        self.policy = PolicyFile(settings.policy.path, limits)
+        self.policy = await loop.run_in_executor(None, self._open_policy)
         self._parts(executor)
         if "relay" in self.roles:
             await self.room.open()
@@ -129,6 +132,7 @@ class Gateway:
             self._start(self.notices.run(), "notices")
         if "upkeep" in self.roles:
             self._start(self._upkeep(), "upkeep")
+        self._start(self._watch(), "watch")
         control = ControlServer(settings.gateway.data_dir, self._handlers())
         await control.start()
         web = WebServers(self)
@@ -162,6 +166,17 @@ class Gateway:
             await loop.run_in_executor(None, self._mark)
             await self.room.close()
             executor.shutdown(wait=True)
+
+    def _open_policy(self) -> PolicyWatch:
+        section = self.settings.policy
+        return PolicyWatch(
+            self.record,
+            section.path,
+            policy_limits(self.settings),
+            self.directory.current,
+            second_person=section.second_person,
+            data_dir=self.settings.gateway.data_dir,
+        )
 
     def _parts(self, executor: ThreadPoolExecutor) -> None:
         settings = self.settings
@@ -320,7 +335,7 @@ class Gateway:
     async def _upkeep(self) -> None:
         every = self.settings.ledger.checkpoint_every.total_seconds()
         loop = asyncio.get_running_loop()
-        signed = looked = 0.0
+        signed = 0.0
         while True:
             await asyncio.sleep(min(1.0, every))
             now = time.monotonic()
@@ -330,10 +345,6 @@ class Gateway:
                     await loop.run_in_executor(None, self.record.checkpoint)
                     await loop.run_in_executor(None, self.record.forget_done)
                     await loop.run_in_executor(None, self._mark)
-                if now - looked >= 2:
-                    looked = now
-                    if await loop.run_in_executor(None, self.directory.changed):
-                        self.reload()
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -364,9 +375,30 @@ class Gateway:
             text = "only %.1f GB are free where the archive is; below %.1f GB letters are put off"
             _log.warning(text, free / 1e9, section.keep_free / 1e9)
 
-    def reload(self) -> None:
+    async def _watch(self) -> None:
+        """Read directory and policy again when asked to, and when their files changed and are quiet."""
+        loop = asyncio.get_running_loop()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), WATCH_S)
+            asked = self._asked.is_set()
+            self._asked.clear()
+            try:
+                if asked or await loop.run_in_executor(None, self._changed):
+                    await self.reload()
+            except Exception as error:
+                _log.error("directory and policy could not be read again: %s", error)
+
+    def _changed(self) -> bool:
+        self.policy.follow()
+        unquiet, self._unquiet = self._unquiet, self.directory.changed()
+        changed = self.settings.policy.watch and self.policy.changed()
+        return changed or (unquiet and self._unquiet)
+
+    async def reload(self, by: str = "", note: str = "") -> list[Fault]:
         """Read directory and policy again; a broken file leaves the last good one in force."""
-        faults = self.directory.reload() + self.policy.reload(self.directory.current)
+        async with self._reloading:
+            faults = await asyncio.get_running_loop().run_in_executor(None, self._read_files, by, note)
         self.passwords.forget()  # an account's server may be another one now
         metrics.CONFIG_FAULTS.set(len(faults))
         for fault in faults:
@@ -375,6 +407,11 @@ class Gateway:
             _log.error("%d faults: what was in force stays in force", len(faults))
         else:
             _log.info("directory of %d agencies in force", len(self.directory.current))
+        return faults
+
+    def _read_files(self, by: str, note: str) -> list[Fault]:
+        faults = self.directory.reload()
+        return [*faults, *self.policy.read(self.directory.current, by=by, note=note)]
 
     def _failed(self, error: BaseException) -> None:
         """A group of the writer failed; said once a second at most."""
@@ -398,15 +435,22 @@ class Gateway:
             return handle
 
         async def reload(request: dict[str, Any]) -> dict[str, Any]:
-            self.reload()
-            faults = (*self.directory.faults, *self.policy.faults)
-            return {"faults": [str(f) for f in faults], "agencies": len(self.directory.current)}
+            faults = await self.reload(str(request.get("person") or ""), str(request.get("note") or ""))
+            policy = {"version": self.policy.current.version, "waiting": self.policy.waiting}
+            return {
+                "faults": [str(f) for f in faults],
+                "agencies": len(self.directory.current),
+                "policy": policy,
+            }
+
+        async def policy(request: dict[str, Any]) -> dict[str, Any]:
+            return await loop.run_in_executor(None, act_on_policy, self.policy, request)
 
         async def status(request: dict[str, Any]) -> dict[str, Any]:
             return {"pid": os.getpid(), "roles": list(self.roles), "listen": self.addresses}
 
         acts = {name: served(name, act) for name, act in ACTS.items()}
-        return acts | {"reload": reload, "status": status}
+        return acts | {"reload": reload, "policy": policy, "status": status}
 
     def _write_addresses(self) -> None:
         """Where it listens, for tools that asked for port 0."""

@@ -382,6 +382,10 @@ class Policy(Section):
 
     path: Located | None = None
     """Folder of YAML files; the built-in default when not given."""
+    watch: bool = True
+    """Read the folder again when a file in it changes; else on SIGHUP and `wasl policy reload` only."""
+    second_person: bool = False
+    """A changed folder is only proposed: another person puts it in force (`wasl policy approve`)."""
 
 
 class Dns(Section):
