@@ -94,6 +94,20 @@ class SignIn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImapServer:
+    """The agency's own IMAP server, which clients reach through Wasl."""
+
+    host: str
+    port: int
+    tls: str  # a TlsMode, never opportunistic
+    verify: bool = True
+    ca: Path | None = None
+    user_form: str = "address"  # what is sent as user name: the address or its local part
+    domains: tuple[str, ...] = ()  # whose mailboxes it holds; none: all of the agency's
+    client_address: str = "auto"  # how it learns the client's address: auto, id, xclient, none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DkimKey:
     """One signing key; RSA or Ed25519 is told by the key file itself."""
 
@@ -118,6 +132,7 @@ class Agency:
     certificates: tuple[str, ...] = ()
     credentials: tuple[Credential, ...] = ()
     sign_in: SignIn | None = None
+    imap: tuple[ImapServer, ...] = ()  # where its people's mailboxes are
     dkim: tuple[DkimKey, ...] = ()
     receipts: tuple[tuple[str, bool], ...] = ()  # event -> due or not, where it differs from the settings
     authserv_ids: tuple[str, ...] = ()  # whose Authentication-Results are believed
@@ -133,6 +148,11 @@ class Agency:
     def receipt(self, event: str, default: bool) -> bool:
         """Whether a receipt of that event is due to this agency's authors by default."""
         return dict(self.receipts).get(event, default)
+
+    def imap_for(self, domain: str) -> ImapServer | None:
+        """The server that holds the mailboxes of a domain of this agency; one that names it goes first."""
+        named = [server for server in self.imap if domain in server.domains]
+        return next(iter(named or [server for server in self.imap if not server.domains]), None)
 
     def dkim_for(self, domain: str) -> tuple[DkimKey, ...]:
         """The keys that sign for a domain of this agency."""

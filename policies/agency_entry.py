@@ -22,6 +22,7 @@ from policies.agency import (
     Credential,
     DkimKey,
     Forwards,
+    ImapServer,
     Mode,
     Network,
     NextHop,
@@ -125,7 +126,7 @@ def _hash(text: str) -> str:
 
 
 def _one_or_more(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | dict) else value
 
 
 Text = Annotated[str, AfterValidator(plain)]
@@ -229,6 +230,41 @@ class SignInEntry(Entry):
             verify=self.verify,
             ca=files.existing(self.ca, "ca"),
             user_form=self.user_form,
+        )
+
+
+class ImapEntry(Entry):
+    """``imap:``, the server that the agency's people reach their mailboxes on, through Wasl."""
+
+    host: Host
+    port: Port = 993
+    tls: Literal[TlsMode.NONE, TlsMode.REQUIRED, TlsMode.IMPLICIT] = TlsMode.IMPLICIT
+    verify: bool = True
+    ca: Path | None = None
+    """Authorities to check its certificate against (PEM); the system's when not given."""
+    user_form: Literal["address", "local"] = "address"
+    """What that server takes as user name: the whole address or its local part."""
+    domains: Annotated[Domains, Field(max_length=200)] = Field(default_factory=list)
+    """The domains whose mailboxes it holds, when the agency has several servers; all when not given."""
+    client_address: Literal["auto", "id", "xclient", "none"] = "auto"
+    """How it learns the address of the client: by XCLIENT or ID, whichever it offers."""
+
+    @model_validator(mode="after")
+    def _safe(self) -> ImapEntry:
+        if self.tls is TlsMode.NONE and not _loopback(self.host):
+            raise ValueError("passwords are not sent in clear: set tls to required or implicit")
+        return self
+
+    def build(self, files: Files) -> ImapServer:
+        return ImapServer(
+            host=self.host,
+            port=self.port,
+            tls=self.tls.value,
+            verify=self.verify,
+            ca=files.existing(self.ca, "ca"),
+            user_form=self.user_form,
+            domains=tuple(self.domains),
+            client_address=self.client_address,
         )
 
 
@@ -348,6 +384,10 @@ class AgencyEntry(Entry):
     credentials: Annotated[list[CredentialEntry], Field(max_length=50)] = Field(default_factory=list)
     """User names with which its servers sign in on the relay port."""
     sign_in: SignInEntry | None = None
+    imap: Annotated[list[ImapEntry], BeforeValidator(_one_or_more), Field(max_length=20)] = Field(
+        default_factory=list
+    )
+    """The server of its people's mailboxes, which they reach through Wasl; a list when there are several."""
     dkim: Annotated[list[DkimEntry], Field(max_length=100)] = Field(default_factory=list)
     receipts: ReceiptsEntry = ReceiptsEntry()
     authserv_ids: Annotated[list[Host], BeforeValidator(_one_or_more)] = Field(default_factory=list)
@@ -363,6 +403,12 @@ class AgencyEntry(Entry):
             raise ValueError("a domain stands twice in domains")
         if len({w.mailbox.key for w in self.watch}) != len(self.watch):
             raise ValueError("a mailbox stands twice in watch")
+        served = [domain for server in self.imap for domain in server.domains or ("",)]
+        if len(set(served)) != len(served):
+            raise ValueError("several entries of imap hold the same domain: name the domains of each")
+        for domain in served:
+            if domain and domain not in self.domains:
+                raise ValueError(f"imap names {domain}, which is none of the agency's domains")
         for key in self.dkim:
             if key.domain is not None and key.domain not in self.domains:
                 raise ValueError(f"dkim signs for {key.domain}, which is none of the agency's domains")
@@ -389,6 +435,7 @@ class AgencyEntry(Entry):
                 Credential(username=c.username, password_hash=c.password_hash) for c in self.credentials
             ),
             sign_in=self.sign_in.build(files.under("sign_in")) if self.sign_in else None,
+            imap=tuple(server.build(files.under("imap", i)) for i, server in enumerate(self.imap)),
             dkim=tuple(
                 DkimKey(
                     selector=key.selector,
