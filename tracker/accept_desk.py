@@ -13,10 +13,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from tracker import schema
+from tracker import policy_rows, schema
 from tracker.acceptance import Acceptance, Accepted, DeliveryDraft, envelope_digest
 from tracker.claims import Claim, Parcel
-from tracker.due_receipts import earn
+from tracker.due_receipts import NOTIFY, earn
 from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.handing_over import claim_of, parcel_of
 from tracker.model import DeliveryKind, IdSource, LetterKind, LetterNumber
@@ -154,6 +154,9 @@ class _Lot:
         self.proofs: list[Proof] = []
         self.receipts: list[dict[str, Any]] = []
         self.settled: list[dict[str, Any]] = []
+        self.holds: list[dict[str, Any]] = []
+        self.hits: list[dict[str, Any]] = []
+        self.joined: list[dict[str, Any]] = []
 
     def write(
         self,
@@ -169,25 +172,40 @@ class _Lot:
             letter_id = desk._ids.next()
             text = number.text if number else None
             self.letters.append(_letter_row(a, letter_id, number, threads))
-            already: set[str] = set()
+            drafts = list(a.deliveries)
         else:
             letter_id, text, _ = known
-            already = {
-                row["recipient_key"] for row in self.deliveries if row["letter_id"] == letter_id
-            } | set(
-                self._conn.execute(
-                    select(schema.delivery.c.recipient_key).where(schema.delivery.c.letter_id == letter_id)
-                ).scalars()
-            )
-        drafts = [d for d in a.deliveries if d.recipient.address.key not in already]
+            drafts = self._not_yet(a, letter_id)
         parcel = parcel_of(a, letter_id, archive_key, text)
         self.submissions.append(_submission_row(a, letter_id, submission_id, archive_key, digest))
         claims = [c for d in drafts if (c := self._delivery(a, d, parcel)) is not None]
         if a.kind in (LetterKind.LETTER, LetterKind.SHADOW, LetterKind.REFUSED) and drafts:
             self._prove(a, letter_id, text, drafts)
+        if a.hits or a.would:
+            self.hits += policy_rows.hit_rows(letter_id, a)
         for receipt_id in a.receipt_ids:
             self.settled.append({"b_id": receipt_id, "b_letter": letter_id})
         return Accepted(letter_id=letter_id, number=text, claims=tuple(claims))
+
+    def _not_yet(self, a: Acceptance, letter_id: int) -> list[DeliveryDraft]:
+        """The recipients of a letter's further transaction that have no row yet."""
+        here = {row["recipient_key"]: row for row in self.deliveries if row["letter_id"] == letter_id}
+        c = schema.delivery.c
+        asked = select(c.recipient_key, c.id, c.recipient, c.intended).where(c.letter_id == letter_id)
+        before = {row.recipient_key: row for row in self._conn.execute(asked)}
+        fresh: list[DeliveryDraft] = []
+        for d in a.deliveries:
+            key = d.recipient.address.key
+            if key in here:
+                row = here[key]
+                row["intended"] = policy_rows.joined(row["intended"], row["recipient"], d)
+            elif key in before:
+                known = before[key]
+                if (names := policy_rows.joined(known.intended, known.recipient, d)) != known.intended:
+                    self.joined.append({"b_id": known.id, "b_intended": names})
+            else:
+                fresh.append(d)
+        return fresh
 
     def _delivery(self, a: Acceptance, d: DeliveryDraft, parcel: Parcel) -> Claim | None:
         desk = self._desk
@@ -225,13 +243,14 @@ class _Lot:
                 "expires_us": a.expires_us,
                 "changed_us": a.at_us,
                 "last_reply": d.reason.get("reply"),
+                "intended": d.intended,
+                "copy_by": d.copy_by,
+                "receipts_to": d.receipts_to,
+                "digest": d.digest,
             }
         )
-        if d.state in (State.HELD, State.REFUSED) and proven:
-            event = Event.HELD if d.state is State.HELD else Event.REFUSED
-            evidence_id = self.note(a, parcel.letter_id, delivery_id, event, grade, d.reason)
-            if event in d.asks and not a.envelope.sender.is_null:
-                self._receipt(a, parcel.letter_id, delivery_id, event, evidence_id)
+        if d.state is State.HELD or d.state is State.REFUSED:
+            self._kept_back(a, d, parcel.letter_id, delivery_id, grade if proven else None)
         if not take:
             return None
         attempt_id = desk._ids.next()
@@ -246,8 +265,23 @@ class _Lot:
         )
         return claim_of(a, d, parcel, delivery_id, attempt_id)
 
+    def _kept_back(
+        self, a: Acceptance, d: DeliveryDraft, letter_id: int, delivery_id: int, grade: Grade | None
+    ) -> None:
+        """A recipient who is held or refused: evidence if it is a letter, the hold, the author's receipt."""
+        event = Event.HELD if d.state is State.HELD else Event.REFUSED
+        if d.hold is not None and event is Event.HELD:
+            hold_id = self._desk._ids.next()
+            self.holds.append(policy_rows.hold_row(hold_id, letter_id, delivery_id, a.at_us, d.hold))
+        if grade is not None:
+            evidence_id = self.note(a, letter_id, delivery_id, event, grade, d.reason)
+        else:
+            evidence_id = self._desk._ids.next()  # pass-through leaves no evidence
+        if event in d.asks and not a.envelope.sender.is_null:
+            self._receipt(a, letter_id, delivery_id, event, evidence_id, d.receipts_to)
+
     def _prove(self, a: Acceptance, letter_id: int, number: str | None, drafts: list[DeliveryDraft]) -> None:
-        detail = {
+        detail: dict[str, Any] = {
             "number": number,
             "sender": str(a.envelope.sender),
             "author": a.author,
@@ -260,12 +294,19 @@ class _Lot:
             "size": a.octets.size,
             "policy_version": a.policy_version,
         }
+        copies = {str(d.recipient.address): d.copy_by for d in drafts if d.copy_by is not None}
+        if copies:
+            detail["copies"] = copies  # by which rule
         if a.kind is LetterKind.REFUSED:
-            self.note(a, letter_id, None, Event.REFUSED, Grade.NONE, detail)
-            return
-        evidence_id = self.note(a, letter_id, None, Event.SUBMITTED, Grade.ACCEPTED, detail)
-        if not a.envelope.sender.is_null and any(Event.SUBMITTED in d.asks for d in drafts):
-            self._receipt(a, letter_id, 0, Event.SUBMITTED, evidence_id)
+            evidence_id = self.note(a, letter_id, None, Event.REFUSED, Grade.NONE, detail)
+        else:
+            evidence_id = self.note(a, letter_id, None, Event.SUBMITTED, Grade.ACCEPTED, detail)
+            asking = [d for d in drafts if Event.SUBMITTED in d.asks]
+            if asking and not a.envelope.sender.is_null:
+                to = asking[0].receipts_to
+                self._receipt(a, letter_id, 0, Event.SUBMITTED, evidence_id, to)
+        if a.notify:
+            self._receipt(a, letter_id, 0, NOTIFY, evidence_id, " ".join(a.notify))
 
     def note(
         self,
@@ -292,15 +333,21 @@ class _Lot:
         return evidence_id
 
     def _receipt(
-        self, a: Acceptance, letter_id: int, delivery_id: int, event: Event, evidence_id: int
+        self,
+        a: Acceptance,
+        letter_id: int,
+        delivery_id: int,
+        kind: str,
+        evidence_id: int,
+        to: str | None,
     ) -> None:
         self.receipts.append(
             {
                 "id": self._desk._ids.next(),
                 "letter_id": letter_id,
                 "delivery_id": delivery_id,
-                "kind": event.value,
-                "recipient": str(a.envelope.sender),
+                "kind": str(kind),
+                "recipient": to or str(a.envelope.sender),
                 "evidence_id": evidence_id,
                 "due_us": a.at_us,
                 "state": "due",
@@ -317,6 +364,9 @@ class _Lot:
         ):
             if rows:
                 statement.many(conn, rows)
+        policy_rows.write_joined(conn, self.joined)
+        policy_rows.write_holds(conn, self.holds)
+        policy_rows.write_hits(conn, self.hits)
         if self.receipts:
             earn(conn, self.receipts)
         if self.settled:

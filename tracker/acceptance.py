@@ -17,6 +17,19 @@ from tracker.states import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldDraft:
+    """On what terms a rule holds one recipient's copy."""
+
+    rule: str
+    ar: str = ""
+    en: str = ""
+    approvers: tuple[str, ...] = ()  # roles, codes of agencies, names of accounts
+    needs: int = 1  # different persons
+    expires_us: int | None = None
+    at_expiry: str = "refuse"  # or release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryDraft:
     """One recipient as policy decided."""
 
@@ -32,6 +45,11 @@ class DeliveryDraft:
     sign: bool = False
     require_tls: bool = False
     reason: dict[str, Any] = field(default_factory=dict)  # rule, reply: for held and refused
+    hold: HoldDraft | None = None  # of what is held
+    intended: str | None = None  # whom the author named, space-separated, where policy routes elsewhere
+    copy_by: str | None = None  # the rule that added this recipient
+    receipts_to: str | None = None  # who gets the receipts, space-separated; None: the author
+    digest: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +82,9 @@ class Acceptance:
     facts_version: int = 1
     decision: dict[str, Any] = field(default_factory=dict)
     policy_version: str = ""
+    hits: tuple[str, ...] = ()  # ids of the rules that are counted
+    would: tuple[str, ...] = ()  # of those in shadow mode that would have applied
+    notify: tuple[str, ...] = ()  # who is told by mail that a rule applied
     receipt_for: int | None = None
     receipt_ids: tuple[int, ...] = ()  # receipts that this message settles
     hand_to: str | None = None  # lease owner that takes the deliveries at once

@@ -21,6 +21,9 @@ from tracker.prepared import Prepared
 from tracker.receipt_due import ReceiptSettings, gathered
 from tracker.states import Event
 
+NOTIFY = "notify"
+"""The kind of a receipt row that is none: mail to those whom a rule wants told that it applied."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueReceipt:
@@ -79,6 +82,7 @@ class DeliveryRow:
     expires_us: int
     state: str
     last_reply: str | None
+    digest: bool | None = None  # receipts in a digest; None: as the settings say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +108,7 @@ def due(
         if letter is None:
             continue
         told = sum(d.kind != DeliveryKind.PASS.value for d in letter.deliveries)
-        if row.delivery_id and gathered(Event(row.event), told, settings):
+        if row.delivery_id and _gathered(letter, row, told, settings):
             waiting.setdefault((row.letter_id, row.recipient), []).append(row)
         else:
             out.append(Bundle(letter=letter, receipts=(row,)))
@@ -116,6 +120,14 @@ def due(
         if complete or now_us - min(r.due_us for r in lot) >= digest_us:
             out.append(Bundle(letter=letter, receipts=tuple(lot)))
     return out
+
+
+def _gathered(letter: LetterRow, row: DueReceipt, told: int, settings: ReceiptSettings) -> bool:
+    """Policy may ask for a digest, or for none, whatever the number of recipients."""
+    digest = next((d.digest for d in letter.deliveries if d.id == row.delivery_id), None)
+    if digest is not None:
+        told = settings.gather_above + 1 if digest else 0
+    return gathered(Event(row.event), told, settings)
 
 
 def uncovered(conn: Connection) -> bool:
@@ -211,6 +223,7 @@ def _letter(conn: Connection, letter_id: int) -> LetterRow | None:
                 expires_us=x.expires_us,
                 state=x.state,
                 last_reply=x.last_reply,
+                digest=x.digest,
             )
             for x in deliveries
         ),

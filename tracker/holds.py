@@ -184,9 +184,7 @@ def meant(conn: Connection, number: int) -> int | None:
 
 def waits(conn: Connection, delivery_id: int) -> str | None:
     """The rule whose open hold keeps a delivery, if there is one."""
-    asked = select(hold.c.rule).where(
-        hold.c.delivery_id == delivery_id, hold.c.state == HoldState.OPEN.value
-    )
+    asked = select(hold.c.rule).where(hold.c.delivery_id == delivery_id, hold.c.state == HoldState.OPEN.value)
     return conn.scalar(asked)
 
 

@@ -23,7 +23,18 @@ from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.model import DeliveryKind, IdSource, LetterKind
 from tracker.object_store import ObjectStore, remove
 from tracker.prepared import Prepared, PreparedIn
-from tracker.states import FINAL_STATES, Event, Grade, Outcome, Standing, State, move
+from tracker.states import (
+    FINAL_STATES,
+    MOVES,
+    Effect,
+    Event,
+    Grade,
+    Outcome,
+    Standing,
+    State,
+    UnknownMove,
+    move,
+)
 from tracker.writer import Desk
 
 
@@ -55,7 +66,8 @@ class Note:
     detail: dict[str, Any] = field(default_factory=dict)
     attempt: AttemptEnd | None = None
     next_us: int | None = None  # when to try again
-    extend_us: int | None = None  # a new expiry, for requeued
+    extend_us: int | None = None  # a new expiry, for requeued and released
+    letter_id: int | None = None  # with delivery_id 0: of the whole letter, which only says something
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +98,7 @@ class _Row(NamedTuple):
     last_reply: str | None
     sender: str
     archive_key: str
+    receipts_to: str | None
 
 
 class NoteDesk(Desk):
@@ -109,6 +122,9 @@ class NoteDesk(Desk):
         waiting: dict[int, dict[str, Any]] = {}
         results: list[Noted] = []
         for note in payloads:
+            if note.letter_id is not None and not note.delivery_id:
+                results.append(self._of_letter(conn, note, note.letter_id, proofs))
+                continue
             row = rows.get(note.delivery_id)
             if row is None:
                 raise NoSuchDelivery(f"no delivery {note.delivery_id}")
@@ -124,7 +140,7 @@ class NoteDesk(Desk):
                         "letter_id": row.letter_id,
                         "delivery_id": note.delivery_id,
                         "kind": note.event.value,
-                        "recipient": row.sender,
+                        "recipient": row.receipts_to or row.sender,
                         "evidence_id": evidence_id,
                         "due_us": note.at_us,
                         "state": "due",
@@ -171,6 +187,29 @@ class NoteDesk(Desk):
         ids = sorted({n.delivery_id for n in payloads})
         found = [_Row(*row) for row in statement.all(conn, ids)]
         return {row.id: row for row in found}
+
+    def _of_letter(self, conn: Connection, note: Note, letter_id: int, proofs: list[Proof]) -> Noted:
+        """Evidence that concerns a letter and no single recipient; it moves nothing."""
+        if MOVES[note.event] != Effect():
+            raise UnknownMove(f"{note.event} is of one delivery")
+        kind = conn.execute(select(schema.letter.c.kind).where(schema.letter.c.id == letter_id)).scalar()
+        if kind not in (LetterKind.LETTER.value, LetterKind.SHADOW.value):
+            raise NoSuchDelivery(f"no letter {letter_id}")
+        evidence = evidence_row(
+            id=self._ids.next(),
+            letter_id=letter_id,
+            delivery_id=None,
+            event=note.event.value,
+            grade=0,
+            at_us=note.at_us,
+            noted_us=note.at_us,
+            source=note.source,
+            reporter=note.reporter,
+            detail=note.detail,
+        )
+        proofs.append(Proof(evidence))
+        standing = Standing(State.SENT, Grade.NONE, Outcome.OPEN)
+        return Noted(delivery_id=0, letter_id=letter_id, standing=standing, changed=False)
 
     def _evidence(self, note: Note, row: _Row, after: Standing, evidence_id: int) -> Any:
         return evidence_row(
@@ -224,6 +263,7 @@ def _rows_of(ids: list[Any]) -> Select[Any]:
         select(
             _d.id, _d.letter_id, _d.submission_id, _d.kind, _d.state, _d.grade, _d.outcome,
             _d.asks, _d.next_us, _d.warned_us, _d.expires_us, _d.last_reply, _s.sender, _s.archive_key,
+            _d.receipts_to,
         )
         .join(schema.submission, _s.id == _d.submission_id)
         .where(_d.id.in_(ids))

@@ -3,7 +3,8 @@
 Each act names deliveries by any of the ids that people have in hand: a delivery's, a letter's or a
 transaction's id as logs and lists show it, or a letter number. Holding, releasing, cancelling and
 requeueing are evidence and enter by ``Record.note`` with the person's name; a retry only moves the
-next attempt to now. What cannot be done is said per delivery and stops nothing else.
+next attempt to now. What a rule holds for approval is decided by whom the rule names
+(:mod:`tracker.hold_desk`), not here. What cannot be done is said per delivery and stops nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, select, update
 
-from tracker import schema
+from tracker import holds, schema
 from tracker.model import id_text, id_value, now_us
 from tracker.noting import NoSuchDelivery, Note
 from tracker.record import Record
@@ -107,6 +108,12 @@ def _one(record: Record, what: Act, delivery_id: int, recipient: str, person: st
         )
         error = "" if hit else "not waiting: only a queued delivery can be retried (see release, requeue)"
         return Done(delivery=text, recipient=recipient, state="" if error else "queued", error=error)
+    if what is not Act.HOLD:
+        with record.read() as conn:
+            rule = holds.waits(conn, delivery_id)
+        if rule is not None:  # no way around those whom the rule names
+            error = f"held for approval by the rule {rule}: see `wasl hold release` and `wasl hold refuse`"
+            return Done(delivery=text, recipient=recipient, state="held", error=error)
     note = Note(
         delivery_id=delivery_id,
         event=_EVENTS[what],
