@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gateway.setting_values import (
     DomainName,
@@ -31,6 +31,8 @@ from gateway.setting_values import (
     Zone,
     secret,
 )
+from gateway.settings_imap import Imap
+from gateway.settings_section import Section
 from policies.agency_entry import Mailbox, plain
 from policies.faults import ConfigFaults
 from tracker.model import Address
@@ -39,16 +41,6 @@ __all__ = ["ConfigFaults", "Endpoint", "Listen", "Settings", "WireDoor"]
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Text = Annotated[str, AfterValidator(plain)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        validate_default=True,
-        arbitrary_types_allowed=True,
-        use_attribute_docstrings=True,
-    )
 
 
 class Gateway(Section):
@@ -142,6 +134,13 @@ class WireDoor(StrEnum):
     RELAY = "relay"  # port 25, agencies' servers
     SUBMISSION = "submission"  # port 587, STARTTLS before AUTH
     SUBMISSIONS = "submissions"  # port 465, TLS from the first octet
+    IMAP = "imap"  # port 143, STARTTLS before a login
+    IMAPS = "imaps"  # port 993, TLS from the first octet
+
+    @property
+    def mailboxes(self) -> bool:
+        """True for the doors that lead to mailboxes, not to the record."""
+        return self in (WireDoor.IMAP, WireDoor.IMAPS)
 
 
 class Tls(Section):
@@ -167,7 +166,7 @@ class Listen(Section):
     """One listening socket (`[[listen]]`, as often as wanted)."""
 
     door: WireDoor
-    """`relay`, `submission` (STARTTLS) or `submissions` (implicit TLS)."""
+    """`relay`, `submission` or `imap` (STARTTLS), `submissions` or `imaps` (implicit TLS)."""
     address: Listening
     """`"0.0.0.0:25"`, `"[::]:587"`."""
     certificate: Located | None = None
@@ -405,6 +404,7 @@ class Settings(Section):
     listen: Annotated[list[Listen], Field(max_length=64)] = Field(default_factory=list)
     limits: Limits = Limits()
     submission: Submission = Submission()
+    imap: Imap = Imap()
     directory: DirectorySection = Field(default_factory=lambda: DirectorySection())
     policy: Policy = Policy()
     relay: Relay = Field(default_factory=lambda: Relay())
