@@ -94,6 +94,13 @@ def audit(record: Record, request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def hold(record: Record, request: dict[str, Any]) -> dict[str, Any]:
+    """``act`` release or refuse, ``names``, ``person``, ``note``, ``extend_us`` → ``done``, one a hold."""
+    from gateway.holding import act_on_holds
+
+    return act_on_holds(record, request)
+
+
 def policy(record: Record, request: dict[str, Any]) -> dict[str, Any]:
     """``act`` approve or rollback, ``digest``, ``person``, ``note`` → ``activation`` or ``faults``."""
     from gateway.policy_desk import act_alone
@@ -103,6 +110,7 @@ def policy(record: Record, request: dict[str, Any]) -> dict[str, Any]:
 
 ACTS: dict[str, Act] = {
     "queue": queue,
+    "hold": hold,
     "account": account,
     "checkpoint": checkpoint,
     "audit": audit,

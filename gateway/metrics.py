@@ -21,6 +21,10 @@ DELIVERY_SECONDS = Histogram(
     "From acceptance to the next hop's 250",
     buckets=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60, 600, 3600, 14400, 86400),
 )
+HOLDS = Counter("wasl_holds_total", "Ends of holds, by outcome and by whom", ["outcome", "by"])
+WOULD = Counter(
+    "wasl_shadow_rules_total", "Recipients to whom a rule in shadow mode would have applied", ["rule"]
+)
 SESSIONS = Gauge("wasl_smtp_sessions", "Open SMTP sessions")
 QUEUE = Gauge("wasl_queue_deliveries", "Deliveries waiting, by state", ["state"])
 IN_FLIGHT = Gauge("wasl_relay_in_flight", "Deliveries being sent")

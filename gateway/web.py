@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -25,8 +26,13 @@ from starlette.routing import Route
 
 from dashboard.app import make_app
 from dashboard.desk import AgencyName, DashboardDesk, DashboardSettings
+from gateway.holding import decide
 from gateway.setting_values import Endpoint
+from tracker.access import Viewer
+from tracker.hold_desk import Decided, Decision
+from tracker.holds import Act
 from tracker.integrity import Content
+from tracker.model import now_us
 
 if TYPE_CHECKING:
     from gateway.serve import Gateway
@@ -106,6 +112,17 @@ class WebServers:
         def content(key: str) -> Content:
             return record.archive.open(key)
 
+        def decide_holds(ids: Sequence[int], person: Viewer, act: Act, note: str, /) -> Sequence[Decided]:
+            at = now_us()
+            expires = gateway.schedule.expires_us(at)
+            return decide(
+                record,
+                [
+                    Decision(hold_id=i, person=person, act=act, at_us=at, expires_us=expires, note=note)
+                    for i in ids
+                ],
+            )
+
         return DashboardDesk(
             engine=record.store.reader,
             write=record.write,
@@ -114,6 +131,7 @@ class WebServers:
             agencies=names,
             name=name,
             open_content=content,
+            decide_holds=decide_holds,
             settings=DashboardSettings(
                 base_url=settings.base_url,
                 zone=ZoneInfo(settings.gateway.zone),

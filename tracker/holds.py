@@ -182,6 +182,19 @@ def meant(conn: Connection, number: int) -> int | None:
     return conn.scalar(asked.limit(1))
 
 
+def ids_of(conn: Connection, delivery_ids: Sequence[int]) -> list[int]:
+    """The holds of these deliveries."""
+    return list(
+        conn.scalars(select(hold.c.id).where(hold.c.delivery_id.in_(delivery_ids)).order_by(hold.c.id))
+    )
+
+
+def any_due(conn: Connection, at_us: int) -> bool:
+    """True when the time of an open hold has run out."""
+    asked = select(hold.c.id).where(hold.c.state == HoldState.OPEN.value, hold.c.expires_us <= at_us)
+    return conn.scalar(asked.limit(1)) is not None
+
+
 def waits(conn: Connection, delivery_id: int) -> str | None:
     """The rule whose open hold keeps a delivery, if there is one."""
     asked = select(hold.c.rule).where(hold.c.delivery_id == delivery_id, hold.c.state == HoldState.OPEN.value)

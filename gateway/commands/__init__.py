@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands import agency, backup, check, files, init, keys, ledger, letter, queue, serve, user
+from gateway.commands import (
+    agency,
+    backup,
+    check,
+    files,
+    hold,
+    init,
+    keys,
+    ledger,
+    letter,
+    queue,
+    serve,
+    user,
+)
 
 app = typer.Typer(
     name="wasl",
@@ -42,6 +55,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(user.app, name="user")
 app.add_typer(letter.app, name="letter")
 app.add_typer(queue.app, name="queue")
+app.add_typer(hold.app, name="hold")
 app.add_typer(ledger.app, name="ledger")
 app.command("inspect")(files.inspect)
 app.command("verify", context_settings={"ignore_unknown_options": True})(files.verify)
