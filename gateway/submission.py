@@ -20,11 +20,12 @@ import logging
 import re
 import secrets
 import time
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 
+from gateway.failures import Failures
 from gateway.settings import Submission
 from gateway.sign_in_dialogue import SignInUnavailable, password_is_right
 from gateway.tally import address_group
@@ -39,7 +40,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _AT_ONCE = 20  # questions open at a time to one server
 _PEOPLE_PER_ADDRESS = 10
 _KeptAs = tuple[SignIn | None, str]  # another server in the directory is another answer
-_MOST_KEPT = 100_000  # confirmed passwords, and addresses with failures
+_MOST_KEPT = 100_000  # confirmed passwords
 
 
 class Outcome(Enum):
@@ -73,9 +74,9 @@ class PasswordCheck:
         self._key = secrets.token_bytes(64)
         self._kept: OrderedDict[_KeptAs, tuple[bytes, bytes, float]] = OrderedDict()
         window_s = settings.failure_window.total_seconds()
-        self._by_account = _Failures(settings.failures, window_s)
+        self._by_account = Failures(settings.failures, window_s)
         # Many people may share one address: it is allowed more.
-        self._by_address = _Failures(settings.failures * _PEOPLE_PER_ADDRESS, window_s)
+        self._by_address = Failures(settings.failures * _PEOPLE_PER_ADDRESS, window_s)
         self._open: defaultdict[tuple[str, int], asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(_AT_ONCE)
         )
@@ -164,33 +165,3 @@ class PasswordCheck:
         # The oldest come first: what has expired goes, and so does what is too much.
         while len(self._kept) > _MOST_KEPT or next(iter(self._kept.values()))[2] < now:
             self._kept.popitem(last=False)
-
-
-class _Failures:
-    """Times of failures by key, the latest ``limit`` of each, forgotten after ``window_s``."""
-
-    def __init__(self, limit: int, window_s: float) -> None:
-        self._limit = limit
-        self._window_s = window_s
-        self._at: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def too_many(self, key: str, now: float) -> bool:
-        times = self._at.get(key)
-        return times is not None and len(times) == self._limit and times[0] > now - self._window_s
-
-    def add(self, key: str, now: float) -> None:
-        times = self._at.pop(key, None) or deque(maxlen=self._limit)
-        times.append(now)
-        self._at[key] = times
-        while len(self._at) > _MOST_KEPT or next(iter(self._at.values()))[-1] < now - self._window_s:
-            self._at.popitem(last=False)
-
-    def take_back(self, key: str, at: float) -> None:
-        times = self._at.get(key)
-        if times is not None and at in times:
-            times.remove(at)
-            if not times:
-                del self._at[key]
-
-    def clear(self, key: str) -> None:
-        self._at.pop(key, None)
