@@ -73,7 +73,9 @@ class Identity:
 
     hostname: str
     zone: str
-    own_keys: tuple[KeyName, ...] = ()  # file, domain, selector: for receipts
+    domain: str = ""
+    own_keys: tuple[KeyName, ...] = ()  # file, domain, selector: for receipts and ARC sets
+    seal: bool = True  # put ARC sets on letters that came authenticated
 
 
 class Composer:
@@ -149,7 +151,7 @@ class Composer:
 
     async def _made(self, order: Order, opened: _Opened, key: str) -> Edit:
         octets = opened.octets
-        if order.keys:
+        if order.keys or order.seals:
             # The room reads a larger letter from its file: it has been stored before anything is sent.
             path = None if octets.size <= _BY_VALUE else octets.path or self._archive.path_of(key)
             whole = bytes(opened.view) if path is None and octets.size <= _MOST_BY_VALUE else None
@@ -174,6 +176,8 @@ class Composer:
         elif tagged and claim.sign:
             keys = self._keys_of(parcel)
         number = parcel.number
+        results = parcel.facts.get("results")
+        chain, seals = self._chain(results, tagged, bool(keys)) if results else ("", ())
         return Order(
             submission_id=parcel.submission_id,
             hostname=self._identity.hostname,
@@ -194,7 +198,22 @@ class Composer:
             urgency=parcel.urgency or None,
             authentication_results=parcel.facts.get("authentication_results") or "none",
             message_id=parcel.message_id,
+            domain=self._identity.domain,
+            chain=chain,
+            seals=seals,
         )
+
+    def _chain(self, results: Any, tagged: bool, signed: bool) -> tuple[str, tuple[KeyName, ...]]:
+        """The ARC chain that came in, and the keys of a set of ours when this copy is to bear one.
+
+        Sealed is what we alter and what came with something to attest: a signature, a chain, or results
+        of a sender that is not the author's agency. A chain that no name server let us judge is left alone.
+        """
+        found = {str(pair[0]): str(pair[1]) for pair in results}
+        chain = found.get("arc", "none")
+        came_signed = chain != "none" or found.get("dkim", "none") != "none"
+        due = self._identity.seal and tagged and (came_signed or not signed) and chain != "temperror"
+        return chain, self._identity.own_keys if due else ()
 
     def _sender(self, batch: list[Claim]) -> Address:
         parcel = batch[0].parcel

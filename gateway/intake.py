@@ -17,7 +17,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway import maillog, metrics
+from gateway import authentication_results, maillog, metrics
+from gateway.authentication import Authentication, Wants
+from gateway.authentication_results import Result
 from gateway.budget import Budget
 from gateway.crossing import Crossing
 from gateway.desk import MailParams
@@ -73,6 +75,7 @@ class Reading:
     shown: frozenset[str]  # keys of the addresses in To and Cc
     digest: bytes | None
     parts: tuple[bytes, ...]
+    results: tuple[Result, ...] = ()  # of our own checks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +106,9 @@ class Intake:
         inbound: Inbound,
         relay: Relay | None,
         executor: Executor,
+        authentication: Authentication | None = None,
     ) -> None:
+        self._authentication = authentication
         self._crossing = crossing
         self._record = crossing.record
         self._settings = settings
@@ -204,6 +209,10 @@ class Intake:
                     self._executor, self._read, conn, envelope, octets, headers, around
                 )
         policy = self._policy()
+        if self._authentication is not None:
+            wants = self._authentication.worth(reading.facts, headers)
+            if wants is not None:
+                reading = await self._checked(self._authentication, wants, conn, envelope, octets, reading)
         decision = policy.decide(reading.facts)
         answer = decision.refusal
         if answer is not None:
@@ -236,6 +245,20 @@ class Intake:
                 a.kind is LetterKind.PASS,
             )
         return Reply.of(250, "2.0.0", f"Ok: queued as {wire_id}{' ' + number if number else ''}")
+
+    async def _checked(
+        self,
+        checks: Authentication,
+        wants: Wants,
+        conn: Connection,
+        envelope: Envelope,
+        octets: Octets,
+        reading: Reading,
+    ) -> Reading:
+        """The reading with the results of SPF, DKIM, DMARC and ARC."""
+        results = await checks.check(wants, conn, envelope, reading.headers, octets, reading.facts)
+        facts = replace(reading.facts, results=authentication_results.summary(results))
+        return replace(reading, facts=facts, results=results)
 
     def _read(
         self, conn: Connection, envelope: Envelope, octets: Octets, headers: Headers, around: Surroundings
@@ -308,8 +331,11 @@ class Intake:
         hand_over = relay is not None and relay.has_room and len(verdicts) <= 200
         owner = relay.owner if relay is not None and hand_over else None
         stored: dict[str, Any] = facts.to_json() if letters else {"v": 1, "hops": facts.hops}
-        if conn.account:
-            stored["authentication_results"] = f"auth=pass smtp.auth={conn.account}"
+        if reading.results:
+            stored["results"] = facts.results
+        if reading.results or conn.account:
+            said = authentication_results.text(reading.results, conn.account)
+            stored["authentication_results"] = said
         drafts = tuple(self._draft(v, reading, agency, at) for v in verdicts)
         if owner is not None and relay is not None and not all(relay.may_take(d.hop) for d in drafts):
             owner = None  # a next hop that rests or is full: the record keeps its letters until it can

@@ -51,6 +51,9 @@ class Order(NamedTuple):
     urgency: str | None
     authentication_results: str
     message_id: str | None
+    domain: str = ""  # the gateway's own, under which it seals
+    chain: str = ""  # the ARC chain that came in: none, pass or fail
+    seals: tuple[KeyName, ...] = ()  # the gateway's keys, when an ARC set is due: its first RSA key makes it
 
 
 class KeyRing:
@@ -92,16 +95,42 @@ def seal(order: Order, view: Buffer, headers: Headers, ring: KeyRing, hashed: Ca
     """The edit that makes the sent form. ``hashed(start)`` is the body's hash from that octet on."""
     edit = edit_for(view, headers, _tags(order, headers))
     keys = [key for name in order.keys if (key := ring.key(name)) is not None]
-    if not keys:
-        return edit
     try:
-        fields = signatures(edit.sent_head(headers), hashed(edit.body_at), keys, at_us=now_us())
+        if keys:
+            fields = signatures(edit.sent_head(headers), hashed(edit.body_at), keys, at_us=now_us())
+            edit = edit.under(fields)
+        if order.seals:
+            edit = _arc_sealed(order, edit, headers, ring, hashed)
     except NoFromError:
         return edit
-    return edit.under(fields)
+    return edit
+
+
+def _arc_sealed(
+    order: Order, edit: Edit, headers: Headers, ring: KeyRing, hashed: Callable[[int], bytes]
+) -> Edit:
+    """The edit with an ARC set above everything else (RFC 8617 §5.1), by the first RSA key."""
+    from gateway.arc_seal import seal_fields
+
+    usable = [key for name in order.seals if (key := ring.key(name)) is not None]
+    rsa = next((key for key in usable if key.algorithm == "rsa-sha256"), None)
+    if rsa is None:
+        return edit
+    return edit.under(
+        seal_fields(
+            edit.sent_head(headers),
+            hashed(edit.body_at),
+            rsa,
+            authserv_id=order.hostname,
+            results=order.authentication_results,
+            chain=order.chain or "none",
+            at_us=now_us(),
+        )
+    )
 
 
 def _tags(order: Order, headers: Headers) -> Tags:
+    ours = frozenset({order.domain}) if order.domain else frozenset()
     if order.door == Door.SELF:  # a receipt of ours: nothing is put on it but the signature
         return Tags(authserv_id=order.hostname, drop_ours=False, drop_bcc=False)
     zone = _zone(order.zone)
@@ -122,6 +151,8 @@ def _tags(order: Order, headers: Headers) -> Tags:
     if not order.tagged:
         return Tags(
             authserv_id=order.hostname,
+            arc_domains=ours,
+            keep_arc=order.chain == "pass",
             received=received,
             instance=order.instance,
             drop_ours=False,
@@ -129,6 +160,8 @@ def _tags(order: Order, headers: Headers) -> Tags:
         )
     return Tags(
         authserv_id=order.hostname,
+        arc_domains=ours,
+        keep_arc=order.chain == "pass",
         received=received,
         authentication_results=order.authentication_results,
         number=order.number,

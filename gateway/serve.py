@@ -25,6 +25,8 @@ from zoneinfo import ZoneInfo
 
 from gateway import high_water, metrics
 from gateway.acts import ACTS, Act
+from gateway.authentication import Authentication, Checks
+from gateway.authentication_dns import Names
 from gateway.composer import Composer, Identity
 from gateway.control import ControlServer
 from gateway.crossing import Crossing
@@ -164,6 +166,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await loop.run_in_executor(None, self._mark)
+            await self.names.close()
             await self.room.close()
             executor.shutdown(wait=True)
 
@@ -201,7 +204,9 @@ class Gateway:
             Identity(
                 hostname=settings.gateway.hostname,
                 zone=settings.gateway.zone,
+                domain=settings.gateway.domain,
                 own_keys=tuple((str(k.key_file), settings.gateway.domain, k.selector) for k in settings.dkim),
+                seal=settings.authentication.seal,
             ),
             self.record.archive,
             directory,
@@ -256,6 +261,17 @@ class Gateway:
         )
         inbound = Inbound(crossing, reverse_path, directory, schedule, executor)
         self.passwords = PasswordCheck(directory, settings.submission)
+        a = settings.authentication
+        self.names = Names(settings.dns.resolvers, settings.dns.timeout.total_seconds(), a.remembered)
+        checks = Checks(
+            spf=a.spf,
+            dkim=a.dkim,
+            dmarc=a.dmarc,
+            arc=a.arc,
+            own_domains=a.own_domains,
+            signatures=a.signatures,
+            timeout_s=a.timeout.total_seconds(),
+        )
         self.intake = Intake(
             crossing,
             IntakeSettings(
@@ -275,6 +291,7 @@ class Gateway:
             inbound,
             relaying,
             executor,
+            Authentication(checks, self.names, executor),
         )
 
     async def _listen(self) -> None:

@@ -31,6 +31,7 @@ from gateway.setting_values import (
     Zone,
     secret,
 )
+from gateway.settings_authentication import Authentication
 from gateway.settings_imap import Imap
 from gateway.settings_section import Section
 from policies.agency_entry import Mailbox, plain
@@ -420,6 +421,7 @@ class Settings(Section):
     metrics: Metrics = Metrics()
     log: Log = Log()
     dns: Dns = Dns()
+    authentication: Authentication = Field(default_factory=lambda: Authentication())
 
     @classmethod
     def load(cls, path: Path | str, environ: Mapping[str, str] | None = None) -> Settings:

@@ -182,6 +182,7 @@ class Tags:
 
     authserv_id: str  # our name in Authentication-Results; fields of outside that use it are taken out
     arc_domains: frozenset[str] = frozenset()  # domains under which we seal; authserv_id is one of them
+    keep_arc: bool = False  # the chain was verified as it came: what bears our name in it is ours
     received: Received | None = None
     authentication_results: str | None = None  # what stands after ``authserv-id;``, ASCII
     number: str | None = None  # MOF/2026/000123
@@ -252,7 +253,7 @@ def _prefix(tags: Tags) -> bytes:
 
 def _unwanted(headers: Headers, tags: Tags) -> Iterator[tuple[int, int]]:
     """Offsets of the fields that are taken out, in order."""
-    arc = _arc_sets(headers, tags)
+    arc = _arc_sets(headers, tags) if not tags.keep_arc else set()
     for item in headers.fields:
         name = item.name
         drop = False
