@@ -1,87 +1,109 @@
-"""The attachments of a message with their type by content, as facts for rules and people.
+"""The attachments of a message as facts for rules and people: type by content, and what is found in it.
 
-libmagic (``python-magic``) reads the octets, not the name. It is asked about attachments only, with
-one ``Magic`` object for each thread since its handle is not to be shared, and gets enough to tell an
-Office file from a plain archive; where it still says archive, the names in the archive's own
-directory decide (ECMA-376 part 2). Never raises: what cannot be told is ``application/octet-stream``.
+The type is libmagic's (``python-magic``) over enough of the content to tell an Office file from a plain
+archive; what else a content is, holds or hides is :mod:`policies.content`'s to find out, within the bounds
+of one letter. Nothing here raises: what cannot be told is ``application/octet-stream``, what cannot be
+decided is said so in ``undecided``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import threading
-
-import magic
 
 from policies.attachment_fact import AttachmentFact
+from policies.content import look_at
+from policies.content_finding import Bounds
+from policies.content_name import MACRO_EXTENSIONS, extension, oddities, runs
+from policies.content_type import UNKNOWN, mismatch, sniff
 from tracker.header import Buffer
-from tracker.mime import Structure, attachments, decoded, file_name
+from tracker.mime import MESSAGE_TYPES, Part, Structure, attachments, decoded, file_name
 
-SNIFF_OCTETS = 1 << 20  # libmagic looks at no more of a buffer by default
-MAX_ENTRIES = 2000  # directory entries of an archive that are looked at
+__all__ = ["UNKNOWN", "fact_of", "look", "sniff"]
 
-UNKNOWN = "application/octet-stream"
-EMPTY = "application/x-empty"
-
-_thread = threading.local()
-
-# A central directory header: signature, 42 octets of numbers, the name (APPNOTE 4.3.12).
-_ENTRY = re.compile(rb"PK\x01\x02.{42}(?=([^\x00-\x1f]{1,40}))", re.DOTALL)
-_OFFICE = (
-    (b"word/", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
-    (b"xl/", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
-    (b"ppt/", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
-    (b"visio/", "application/vnd.ms-visio.drawing"),
+_ENCODINGS = frozenset(
+    {"", "7bit", "8bit", "binary", "base64", "quoted-printable", "x-uuencode", "uuencode", "x-uue", "uue"}
 )
+_ENCRYPTED_TYPES = frozenset({"application/pgp-encrypted", "application/encrypted"})
+_SEALED = re.compile(r"enveloped-data", re.IGNORECASE)
 
 
-def sniff(content: bytes) -> str:
-    """The MIME type that the content shows, in lower case."""
-    if not content:
-        return EMPTY
-    try:
-        found = _magic().from_buffer(content[:SNIFF_OCTETS]).lower()
-    except (magic.MagicException, OSError, UnicodeError):
-        return UNKNOWN
-    if found in ("application/zip", UNKNOWN) and content[:4] == b"PK\x03\x04":
-        return _office(content) or "application/zip"
-    return found or UNKNOWN
-
-
-def _magic() -> magic.Magic:
-    reader: magic.Magic | None = getattr(_thread, "reader", None)
-    if reader is None:
-        reader = _thread.reader = magic.Magic(mime=True)
-    return reader
-
-
-def _office(content: bytes) -> str | None:
-    """The Office type of an OOXML package, by the names in its directory."""
-    marked = False
-    kind: str | None = None
-    for count, entry in enumerate(_ENTRY.finditer(content)):
-        name = entry[1]
-        marked = marked or name.startswith(b"[Content_Types].xml")
-        if kind is None:
-            kind = next((told for start, told in _OFFICE if name.startswith(start)), None)
-        if (marked and kind) or count >= MAX_ENTRIES:
-            break
-    return kind if marked else None
-
-
-def look(octets: Buffer, structure: Structure, *, report: bool = False) -> tuple[AttachmentFact, ...]:
+def look(
+    octets: Buffer, structure: Structure, *, report: bool = False, bounds: Bounds | None = None
+) -> tuple[AttachmentFact, ...]:
     """The attachments of a message; ``report``: the message it gives back is none. Sizes in octets."""
-    out = []
-    for part in attachments(structure, report=report):
-        content = decoded(octets, part)
-        out.append(
-            AttachmentFact(
-                name=file_name(part.filename) or "",
-                declared=part.content_type,
-                detected=sniff(content),
-                size=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
-            )
-        )
-    return tuple(out)
+    limits = bounds or Bounds()
+    return tuple([part_fact(octets, part, limits)[0] for part in attachments(structure, report=report)])
+
+
+def part_fact(octets: Buffer, part: Part, bounds: Bounds) -> tuple[AttachmentFact, bytes]:
+    """One part as a fact, and the digest of its content."""
+    content = decoded(octets, part)
+    digest = hashlib.sha256(content)
+    doubt = ""
+    if part.encoding not in _ENCODINGS or (part.encoding == "base64" and _goes_on(octets, part)):
+        doubt = "ambiguous"  # what we decode and what a client decodes may be two things
+    sealed = part.content_type in _ENCRYPTED_TYPES or (
+        part.content_type.endswith("/pkcs7-mime")
+        and _SEALED.match(part.params.get("smime-type", "")) is not None
+    )
+    fact = fact_of(
+        content,
+        part.filename or "",
+        part.content_type,
+        bounds,
+        sha256=digest.hexdigest(),
+        other_name=part.params.get("name") or "",
+        encrypted=sealed,
+        doubt=doubt,
+    )
+    return fact, digest.digest()
+
+
+def fact_of(
+    content: bytes,
+    name: str,
+    declared: str,
+    bounds: Bounds,
+    *,
+    sha256: str,
+    other_name: str = "",
+    encrypted: bool = False,
+    doubt: str = "",
+) -> AttachmentFact:
+    """What is known of a content that came under ``name`` and, where the message says two, ``other_name``."""
+    shown = file_name(name) or ""
+    last = extension(name)
+    odd = dict.fromkeys(oddities(name)) if name else {}
+    executable, macros = runs(last), last in MACRO_EXTENSIONS
+    if other_name and other_name != name:
+        other = extension(other_name)
+        if other != last:
+            odd["two-names"] = None
+            executable, macros = executable or runs(other), macros or other in MACRO_EXTENSIONS
+    detected = sniff(content)
+    found = look_at(content, shown, bounds, message=declared in MESSAGE_TYPES)
+    if mismatch(last, detected):
+        odd["mismatch"] = None
+    return AttachmentFact(
+        name=shown,
+        declared=declared,
+        detected=detected,
+        size=len(content),
+        sha256=sha256,
+        extension=last,
+        encrypted=encrypted or found.encrypted or detected == "application/encrypted",
+        signed=found.signed,
+        macros=macros or found.macros,
+        executable=executable or found.executable,
+        archive=found.archive,
+        members=tuple(found.members),
+        odd=(*odd, *[o for o in found.odd if o not in odd]),
+        undecided=doubt or found.undecided,
+    )
+
+
+def _goes_on(octets: Buffer, part: Part) -> bool:
+    """True when something stands after the padding of base64: decoders part there."""
+    at = octets.find(b"=", part.start, part.end)
+    return at >= 0 and bool(bytes(octets[at : part.end]).strip(b"= \t\r\n"))

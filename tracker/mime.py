@@ -13,7 +13,7 @@ import binascii
 import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tracker import charset
@@ -372,12 +372,15 @@ class Digests:
     parts: tuple[PartDigest, ...]
 
 
-def digests(octets: Buffer | memoryview, structure: Structure) -> Digests:
+def digests(
+    octets: Buffer | memoryview, structure: Structure, known: Mapping[str, PartDigest] | None = None
+) -> Digests:
     """The sums that survive a server's rewriting of MIME (EVIDENCE, Ledger).
 
     The text is the first text/plain leaf (else the first text leaf) that is no attachment, as UTF-8,
     lines ended by LF, blanks at line ends and empty lines at the end taken off. Leaves inside an
-    enclosed message count; the text of an enclosed message is a part like another.
+    enclosed message count; the text of an enclosed message is a part like another. ``known``: sums made
+    already, by the path of their part.
     """
     text: Part | None = None
     rest: list[Part] = []
@@ -392,6 +395,9 @@ def digests(octets: Buffer | memoryview, structure: Structure) -> Digests:
             rest.append(part)
     sums = []
     for part in sorted(rest, key=lambda p: p.start):
+        if known is not None and part.path in known:
+            sums.append(known[part.path])
+            continue
         content = decoded(octets, part)
         digest = hashlib.sha256(content).digest()
         sums.append(PartDigest(path=part.path, name=part.filename, size=len(content), sha256=digest))

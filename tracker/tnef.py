@@ -1,9 +1,9 @@
 """What a ``winmail.dat`` says of itself: message class and a few MAPI properties (MS-OXTNEF, MS-OXCMSG).
 
 Exchange wraps read receipts and non-delivery reports in TNEF when it believes the other side to be
-Outlook. Only the top level is read, with every count and length held against the octets that are
-there, so that a hostile file costs no more than its own length. ``read`` returns None for what is
-no TNEF; it never raises.
+Outlook, and attachments too. Of reports only the top level is read, with every count and length held
+against the octets that are there, so that a hostile file costs no more than its own length. ``read``
+returns None for what is no TNEF; it never raises. ``attached`` lists the files in a stream.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from tracker import charset
 
 SIGNATURE = 0x223E9F78
 MAX_PROPERTIES = 4000
+MAX_ATTACHED = 500
 
 _MESSAGE_CLASS = 0x8008
 _MAPI_PROPERTIES = 0x9003
 _SUBJECT = 0x8004
 _CODEPAGE = 0x9007
+_ATTACH_BEGIN = 0x9002  # attAttachRenddata comes first of each attachment
+_ATTACH_TITLE = 0x8010
+_ATTACH_DATA = 0x800F
+_ATTACH_PROPERTIES = 0x9005
 _TEXT_TYPES = (0x1E, 0x1F)
 _SIZES = {0x02: 4, 0x0B: 4, 0x03: 4, 0x04: 4, 0x0A: 4, 0x05: 8, 0x06: 8, 0x07: 8, 0x14: 8, 0x40: 8, 0x48: 16}
 _LONG_TYPES = (0x1E, 0x1F, 0x0D, 0x102, 0x00)
@@ -35,6 +40,7 @@ ORIGINAL_DISPLAY_TO = 0x0074
 SENDER_ADDRESS = 0x0C1F
 SENDER_SMTP_ADDRESS = 0x5D01
 MESSAGE_CLASS = 0x001A
+ATTACH_LONG_FILENAME = 0x3707
 
 
 @dataclass(slots=True)
@@ -93,6 +99,44 @@ def read(content: bytes) -> Tnef | None:
             _properties(data, codepage, out.texts)
     out.message_class = out.message_class or out.texts.get(MESSAGE_CLASS, "")
     return out
+
+
+def attached(content: bytes) -> list[tuple[str, bytes]]:
+    """Name and content of each file in a TNEF stream, at most ``MAX_ATTACHED`` (MS-OXTNEF §2.1.3.3).
+
+    Raises ValueError where the stream ends in the middle of an attribute or is no TNEF.
+    """
+    if len(content) < 6 or struct.unpack_from("<I", content)[0] != SIGNATURE:
+        raise ValueError("no TNEF")
+    names: list[str] = []
+    found: list[bytes] = []
+    codepage = "cp1252"
+    pos = 6
+    while pos < len(content):
+        if pos + 11 > len(content):
+            raise ValueError("ends in the middle of an attribute")
+        level, name, _, length = struct.unpack_from("<BHHI", content, pos)
+        if pos + 9 + length + 2 > len(content) or level not in (1, 2):
+            raise ValueError("ends in the middle of an attribute")
+        data = content[pos + 9 : pos + 9 + length]
+        pos += 9 + length + 2
+        if name == _CODEPAGE and len(data) >= 4:
+            codepage = f"cp{struct.unpack_from('<I', data)[0]}"
+        elif level == 2 and name == _ATTACH_BEGIN:
+            if len(found) >= MAX_ATTACHED:
+                raise ValueError("too many attachments")
+            names.append("")
+            found.append(b"")
+        elif level == 2 and found:
+            if name == _ATTACH_TITLE:
+                names[-1] = names[-1] or _text(data, codepage)
+            elif name == _ATTACH_DATA:
+                found[-1] = data
+            elif name == _ATTACH_PROPERTIES:
+                texts: dict[int, str] = {}
+                _properties(data, codepage, texts)
+                names[-1] = texts.get(ATTACH_LONG_FILENAME, names[-1])
+    return list(zip(names, found, strict=True))
 
 
 def _text(data: bytes, codepage: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies import attachment
+from policies import attachment, content_type
 from tracker.mime import walk
 
 
@@ -65,7 +65,7 @@ def test_every_thread_has_its_own_reader() -> None:
 
     def work() -> None:
         attachment.sniff(b"x")
-        readers.append(attachment._thread.reader)
+        readers.append(content_type._thread.reader)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
