@@ -7,6 +7,7 @@ group is durable. A whole group is settled by one wake-up of the loop, whatever 
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 from tracker.record import Record
@@ -19,6 +20,7 @@ class Crossing:
     def __init__(self, record: Record) -> None:
         self.record = record
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
 
     def at_record(self, desk: Desk, payload: Any) -> asyncio.Future[Any]:
         """Have ``payload`` written at ``desk``; await the result. Raises what the record raises."""
@@ -31,8 +33,11 @@ class Crossing:
         return self.at_record(self.record.writer.run_desk, fn)
 
     def settle(self, batch: list[tuple[Any, Any, BaseException | None]]) -> None:
-        """Called from another thread, once a group."""
-        self._loop.call_soon_threadsafe(_settle, batch)
+        """Called once a group, from another thread or from the loop's own."""
+        if threading.get_ident() == self._thread:
+            _settle(batch)
+        else:
+            self._loop.call_soon_threadsafe(_settle, batch)
 
 
 def _settle(batch: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:

@@ -127,6 +127,7 @@ class Gateway:
         self.directory = DirectoryFile(settings.directory.path, (settings.gateway.domain,))
         self.policy = await loop.run_in_executor(None, self._open_policy)
         self._parts(executor)
+        self.record.drive(loop)
         if "relay" in self.roles:
             await self.room.open()
             self._start(self.relay.run(), "relay")
@@ -168,6 +169,7 @@ class Gateway:
             await loop.run_in_executor(None, self._mark)
             await self.names.close()
             await self.room.close()
+            self.record.let_go()
             executor.shutdown(wait=True)
 
     def _open_policy(self) -> PolicyWatch:

@@ -119,7 +119,8 @@ class Archive:
                 if self._storing == 0 and (stale or len(self._folders) > _FOLDERS):
                     self._close_folders()  # after a failure too: a folder may have been taken away
         for key, octets in items:
-            octets.stored_at(self.root / key)
+            if octets.spooled:
+                octets.stored_at(self.root / key)
 
     def open(self, key: str) -> Octets:
         """The object under ``key``; raises :class:`ArchiveMissing` or :class:`ArchiveError`."""

@@ -12,9 +12,10 @@ knows both.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, bindparam
+from sqlalchemy import Boolean, Connection, LargeBinary, bindparam
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ClauseElement
 
@@ -24,7 +25,7 @@ Processor = Callable[[Any], Any]
 class _Text:
     """A statement compiled for one dialect."""
 
-    __slots__ = ("fixed", "named", "names", "processors", "sql")
+    __slots__ = ("_get", "_processed", "fixed", "named", "names", "sql")
 
     def __init__(self, statement: ClauseElement, conn: Connection, keys: list[str] | None) -> None:
         compiled: Any = statement.compile(
@@ -32,18 +33,28 @@ class _Text:
         )
         self.sql = str(compiled)
         self.named = not compiled.positional
-        self.processors: dict[str, Processor] = dict(compiled._bind_processors)
         self.names: list[str] = list(compiled.positiontup or compiled.params)
+        processors: dict[str, Processor] = dict(compiled._bind_processors)
+        # sqlite3 takes octets and truth values as they are; what is left is JSON.
+        idle = (Boolean, LargeBinary) if conn.dialect.name == "sqlite" else ()
+        self._processed = [
+            (index, processors[name])
+            for index, name in enumerate(self.names)
+            if name in processors and not isinstance(compiled.binds[name].type, idle)
+        ]
+        self._get = itemgetter(*self.names) if len(self.names) > 1 else None
         # Values that stand in the statement itself; what the caller must give has none.
         self.fixed = {n: b.effective_value for n, b in compiled.binds.items() if not b.required}
 
     def bound(self, row: dict[str, Any]) -> Any:
-        processors, fixed = self.processors, self.fixed
-        values = [row[n] if n in row else fixed[n] for n in self.names]
-        if processors:
-            values = [
-                processors[n](v) if n in processors else v for n, v in zip(self.names, values, strict=True)
-            ]
+        values: list[Any]
+        try:
+            values = list(self._get(row)) if self._get is not None else [row[name] for name in self.names]
+        except KeyError:
+            fixed = self.fixed
+            values = [row[n] if n in row else fixed[n] for n in self.names]
+        for index, process in self._processed:
+            values[index] = process(values[index])
         return dict(zip(self.names, values, strict=True)) if self.named else values
 
 

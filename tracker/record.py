@@ -32,7 +32,7 @@ from tracker.ledger import Checkpoint, Ledger, LedgerKey
 from tracker.model import IdSource, LetterKind, now_us
 from tracker.noting import Note, Noted, NoteDesk, forget_empty
 from tracker.object_store import ObjectStore, remove
-from tracker.record_room import Furnishing, RecordRoom
+from tracker.record_room import Furnishing, Loop, RecordRoom
 from tracker.registers import Registers
 from tracker.states import State
 from tracker.store import Store
@@ -92,6 +92,16 @@ class Record:
         """
         assert isinstance(self.writer, Writer)
         self.writer = RecordRoom(self.writer, self.archive, furnishing, self.desks, on_gone, self._tell)
+
+    def drive(self, loop: Loop) -> None:
+        """Have an event loop carry what goes to the record room and back; call it in its own thread."""
+        if isinstance(self.writer, RecordRoom):
+            self.writer.drive(loop)
+
+    def let_go(self) -> None:
+        """The loop is about to end."""
+        if isinstance(self.writer, RecordRoom):
+            self.writer.let_go()
 
     # The doors.
 

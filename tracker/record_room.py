@@ -1,10 +1,12 @@
 """The record room: the writer in a process of its own, so that it does not share the wire's interpreter.
 
 :class:`RecordRoom` stands where a :class:`tracker.writer.Writer` stands and is used in the same way.
-Acceptances, notes and claims go to the room over a socket pair, as frames of pickled errands, and come
+Acceptances, notes and claims go to the room over a socket pair, as frames of packed errands, and come
 back a group at a time; everything else (accounts, checkpoints, upkeep) is written by a small writer in
 this process. A letter that was spooled to a file is put into the archive here, by who holds its
 descriptor; what is in memory is put there by the room. Both ends are this program, so pickle is safe.
+An event loop may :meth:`RecordRoom.drive` the socket, which saves a change of threads each way: what its
+own thread hands in during one turn goes out in one frame.
 
 How it fails: what the room's writer raises is raised here. If the room dies, nothing that it was
 asked may be promised: every errand fails with :class:`RoomGone` and ``on_gone`` is told, which ends the
@@ -26,15 +28,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tracker.acceptance import Acceptance, Accepted
+from tracker.handing_over import claim_of, parcel_of
 from tracker.object_store import ObjectStore
+from tracker.packing import pack, unpack
 from tracker.store import Connection, Store
 from tracker.writer import MAX_GROUP, Desk, Errand, Hub, Writer, WriterStopped
 
@@ -44,8 +49,25 @@ T = TypeVar("T")
 
 _FRAME = struct.Struct("!I")
 _PR_SET_PDEATHSIG = 1
+_READ = 1 << 18
+_NUDGE = ""  # a word to the room that asks for nothing but an answer
 
-Settled = tuple[int, bool, Any]  # number of the errand, done or not, result or error
+_DONE, _FAILED, _HANDED = range(3)
+Settled = tuple[int, int, Any]  # number of the errand; done: result, failed: error, handed: _Handed
+_Handed = tuple[int, str | None, bool, tuple[tuple[int, int, int], ...]]  # of an Accepted with claims
+Lot = list[tuple[int, str, Any]]
+
+
+class Loop(Protocol):
+    """What is asked of an event loop that drives the room."""
+
+    def call_soon(self, callback: Callable[[], None], /) -> object: ...
+
+    def call_soon_threadsafe(self, callback: Callable[[], None], /) -> object: ...
+
+    def add_reader(self, fd: int, callback: Callable[[], None], /) -> object: ...
+
+    def remove_reader(self, fd: int, /) -> object: ...
 
 
 class RoomGone(RuntimeError):
@@ -88,6 +110,12 @@ class RecordRoom:
         self._lock = threading.Lock()
         self._stopping = False
         self._out: SimpleQueue[tuple[int, str, Any] | None] = SimpleQueue()
+        self._loop: Loop | None = None
+        self._loop_thread = 0
+        self._lot: Lot = []  # handed in by the loop's own thread in this turn
+        self._sending = threading.Lock()  # who holds it may write to the socket
+        self._rest: bytes | memoryview = b""  # of a frame that the socket took in part
+        self._frames = _Frames()
         self._sock, self._child = _start()
         self._storers = ThreadPoolExecutor(2, thread_name_prefix="wasl-store")
         _send(self._sock, furnishing)
@@ -97,9 +125,9 @@ class RecordRoom:
             self._child.wait()
             raise ready if isinstance(ready, Exception) else RoomGone("the record room did not open")
         self._sender = threading.Thread(target=self._send_all, name="wasl-record-out", daemon=True)
-        self._reader = threading.Thread(target=self._settle_all, name="wasl-record-in", daemon=True)
         self._sender.start()
-        self._reader.start()
+        self._reader: threading.Thread | None = None
+        self._read_in_thread()
 
     @property
     def pid(self) -> int:
@@ -109,6 +137,27 @@ class RecordRoom:
     @property
     def run_desk(self) -> Desk:
         return self._local.run_desk
+
+    def drive(self, loop: Loop) -> None:
+        """Have an event loop read and write the socket; call it in the loop's own thread.
+
+        From then on that thread must not wait for the record (``call``), and must :meth:`let_go` in time.
+        """
+        with self._lock:
+            self._loop, self._loop_thread = loop, threading.get_ident()
+        # The reading thread hands over when the next answer has come; this asks the room for one.
+        self._out.put((0, _NUDGE, None))
+
+    def let_go(self) -> None:
+        """The loop ends: threads do its part again. Call it in the loop's own thread."""
+        self._flush()
+        with self._lock:
+            loop, self._loop = self._loop, None
+            looped = self._frames.looped
+        if loop is not None and looped:
+            loop.remove_reader(self._sock.fileno())
+            self._sock.setblocking(True)  # a loop makes what it reads non-blocking
+            self._read_in_thread()
 
     def hand_in(self, errand: Errand) -> None:
         """Queue an errand; its hub is told the outcome. Raises :class:`WriterStopped`."""
@@ -126,6 +175,8 @@ class RecordRoom:
         """Write one payload and wait until it is durable; raises what the desk raised."""
         if id(desk) not in self._names:
             return self._local.call(desk, payload, timeout)
+        if self._loop is not None and threading.get_ident() == self._loop_thread:
+            raise RuntimeError("the loop that drives the record room cannot wait for it")
         future: Future[Any] = Future()
         self.hand_in(Errand(desk, payload, self._local.future_hub, future))
         return future.result(timeout)
@@ -137,13 +188,16 @@ class RecordRoom:
     def stop(self) -> None:
         """Finish what was handed in, then end the room."""
         self._storers.shutdown(wait=True)
+        if self._loop is not None and threading.get_ident() == self._loop_thread:
+            self.let_go()
         with self._lock:
             if self._stopping:
                 return
             self._stopping = True
             self._out.put(None)
         self._sender.join()
-        self._reader.join()
+        if self._reader is not None:
+            self._reader.join()
         self._sock.close()
         self._child.wait()
         self._local.stop()
@@ -164,15 +218,42 @@ class RecordRoom:
             self._count += 1
             number = self._count
             self._pending[number] = errand
-            self._out.put((number, name, errand.payload))
+            if self._loop is None or threading.get_ident() != self._loop_thread:
+                self._out.put((number, name, errand.payload))
+                return
+            self._lot.append((number, name, errand.payload))
+            if len(self._lot) == 1:
+                self._loop.call_soon(self._flush)
+
+    # Outward.
+
+    def _flush(self) -> None:
+        """In the loop: send what this turn handed in, or leave it to the sender when that would wait."""
+        lot, self._lot = self._lot, []
+        if not lot:
+            return
+        if self._out.empty() and self._sending.acquire(blocking=False):
+            try:
+                if not self._rest:
+                    self._send_lot(lot, wait=False)
+                    lot = []
+            except OSError:
+                lot = []  # the reader sees the end too, and tells
+            finally:
+                self._sending.release()
+            if self._rest:
+                self._out.put((0, _NUDGE, None))
+        for item in lot:
+            self._out.put(item)
 
     def _send_all(self) -> None:
         last = False
         while not last:
-            lot: list[tuple[int, str, Any]] = []
+            lot: Lot = []
             item = self._out.get()
             while item is not None:
-                lot.append(item)
+                if item[0] or not self._frames.looped:
+                    lot.append(item)
                 if len(lot) >= MAX_GROUP:
                     break
                 try:
@@ -181,33 +262,91 @@ class RecordRoom:
                     break
             last = item is None
             try:
-                if lot:
-                    self._send_lot(lot)
+                with self._sending:
+                    if self._rest:
+                        rest, self._rest = self._rest, b""
+                        _write(self._sock, rest)
+                    if lot:
+                        self._send_lot(lot)
                 if last:
                     self._sock.shutdown(socket.SHUT_WR)
             except OSError:
                 return  # the reader sees the end too, and tells
 
-    def _send_lot(self, lot: list[tuple[int, str, Any]]) -> None:
+    def _send_lot(self, lot: Lot, wait: bool = True) -> None:
         try:
-            packed = pickle.dumps(lot, protocol=5)
+            packed = pack(lot)
         except Exception as error:
             if len(lot) > 1:
                 for item in lot:  # one that cannot cross takes no neighbour down
-                    self._send_lot([item])
+                    self._send_lot([item], wait)
                 return
             with self._lock:
                 errand = self._pending.pop(lot[0][0])
             errand.hub.settle([(errand.token, None, error)])
             return
-        self._sock.sendall(_FRAME.pack(len(packed)) + packed)
+        frame = _FRAME.pack(len(packed)) + packed
+        if wait:
+            _write(self._sock, frame)
+            return
+        if self._rest:
+            self._rest = b"".join((self._rest, frame))
+            return
+        try:
+            sent = self._sock.send(frame, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        self._rest = memoryview(frame)[sent:] if sent < len(frame) else b""
+
+    # Inward.
+
+    def _read_in_thread(self) -> None:
+        self._frames.looped = False
+        self._reader = threading.Thread(target=self._settle_all, name="wasl-record-in", daemon=True)
+        self._reader.start()
+
+    def _read_in_loop(self) -> None:
+        """The loop takes over from the reading thread, which has ended or is about to."""
+        if self._loop is not None:
+            self._reader = None
+            self._loop.add_reader(self._sock.fileno(), self._readable)
 
     def _settle_all(self) -> None:
+        """In a thread of its own: settle what comes, until the end or until a loop drives."""
         try:
-            while (settled := _receive(self._sock)) is not None:
-                self._settle(settled)
+            while True:
+                data = self._sock.recv(_READ)
+                for settled in self._frames.feed(data):
+                    self._settle(settled)
+                if not data:
+                    break
+                with self._lock:
+                    loop = self._loop
+                    if loop is not None and not self._stopping:
+                        self._frames.looped = True
+                        loop.call_soon_threadsafe(self._read_in_loop)
+                        return
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             _log.error("the record room cannot be read: %s", error)
+        self._ended()
+
+    def _readable(self) -> None:
+        """In the loop: the socket has something."""
+        try:
+            data = self._sock.recv(_READ, socket.MSG_DONTWAIT)
+            for settled in self._frames.feed(data):
+                self._settle(settled)
+            if data:
+                return
+        except BlockingIOError:
+            return
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            _log.error("the record room cannot be read: %s", error)
+        if self._loop is not None:
+            self._loop.remove_reader(self._sock.fileno())
+        self._ended()
+
+    def _ended(self) -> None:
         with self._lock:
             left, self._pending = list(self._pending.values()), {}
             stopping = self._stopping
@@ -220,23 +359,59 @@ class RecordRoom:
         hubs: dict[int, tuple[Hub, list[tuple[Any, Any, BaseException | None]]]] = {}
         told: list[Any] = []
         with self._lock:
-            errands = [self._pending.pop(number) for number, _, _ in settled]
-        for errand, (_, done, result) in zip(errands, settled, strict=True):
-            if done and isinstance(result, Accepted):
-                self._give_back(errand.payload, result)
-            if done and not isinstance(result, list):
+            errands = [self._pending.pop(number) for number, _, _ in settled if number]
+        if len(errands) < len(settled):
+            settled = [one for one in settled if one[0]]
+        for errand, (_, how, result) in zip(errands, settled, strict=True):
+            if how == _HANDED:
+                result = self._handed(errand.payload, result)
+            if how != _FAILED and not isinstance(result, list):
                 told.append(result)
             lot = hubs.setdefault(id(errand.hub), (errand.hub, []))[1]
-            lot.append((errand.token, result, None) if done else (errand.token, None, result))
+            lot.append((errand.token, None, result) if how == _FAILED else (errand.token, result, None))
         for hub, batch in hubs.values():
             hub.settle(batch)
-        self._told(told)
+        if told:
+            self._told(told)
 
-    def _give_back(self, acceptance: Acceptance, accepted: Accepted) -> None:
-        """The claims of a letter that is still in memory get its octets again."""
-        if accepted.claims and acceptance.octets.memory is not None:
-            # One parcel for all of them, frozen for everybody else.
-            object.__setattr__(accepted.claims[0].parcel, "octets", acceptance.octets)
+    def _handed(self, a: Acceptance, handed: _Handed) -> Accepted:
+        """The claims of a letter are made here, of what the room was given and the ids that it sends back."""
+        letter_id, number, repeat, picks = handed
+        parcel = parcel_of(a, letter_id, self._archive.key_for(a.submission_id, a.at_us), number)
+        claims = [
+            claim_of(a, a.deliveries[i], parcel, delivery_id, attempt_id)
+            for i, delivery_id, attempt_id in picks
+        ]
+        return Accepted(letter_id=letter_id, number=number, repeat=repeat, claims=tuple(claims))
+
+
+class _Frames:
+    """Whole frames out of what the socket gives."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.looped = False  # a loop reads, or is about to
+
+    def feed(self, data: bytes) -> deque[list[Settled]]:
+        """What is complete now; raises EOFError when the end comes inside a frame."""
+        out: deque[list[Settled]] = deque()
+        buffer = self._buffer
+        if not data:
+            if buffer:
+                raise EOFError("the end came inside a frame")
+            return out
+        buffer += data
+        at = 0
+        with memoryview(buffer) as view:
+            while len(view) - at >= 4:
+                (length,) = _FRAME.unpack_from(view, at)
+                if len(view) - at - 4 < length:
+                    break
+                with view[at + 4 : at + 4 + length] as frame:
+                    out.append(unpack(frame))
+                at += 4 + length
+        del buffer[:at]
+        return out
 
 
 def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
@@ -257,8 +432,18 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
 
 
 def _send(sock: socket.socket, value: Any) -> None:
-    packed = pickle.dumps(value, protocol=5)
+    packed = pack(value)
     sock.sendall(_FRAME.pack(len(packed)) + packed)
+
+
+def _write(sock: socket.socket, data: bytes | memoryview) -> None:
+    """Send everything, also on a socket that a loop has made non-blocking."""
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[sock.send(left) :]
+        except BlockingIOError:
+            select.select([], [sock], [])
 
 
 def _receive(sock: socket.socket) -> Any:
@@ -267,7 +452,7 @@ def _receive(sock: socket.socket) -> Any:
     if head is None:
         return None
     body = _exactly(sock, _FRAME.unpack(head)[0])
-    return None if body is None else pickle.loads(body)
+    return None if body is None else unpack(body)
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes | None:
@@ -284,25 +469,38 @@ def _exactly(sock: socket.socket, size: int) -> bytes | None:
 
 
 class _Answers:
-    """The room's hub: a group's results in one frame."""
+    """The room's hub: a group's results in one frame. A token is the errand's number and payload."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
 
     def settle(self, batch: list[tuple[Any, Any, BaseException | None]]) -> None:
-        _send(self._sock, [_settled(number, result, error) for number, result, error in batch])
+        _send(self._sock, [_settled(n, payload, result, error) for (n, payload), result, error in batch])
 
 
-def _settled(number: int, result: Any, error: BaseException | None) -> Settled:
+def _settled(number: int, payload: Any, result: Any, error: BaseException | None) -> Settled:
     if error is None:
         if isinstance(result, Accepted) and result.claims:
-            object.__setattr__(result.claims[0].parcel, "octets", None)
-        return number, True, result
+            picks = _picks(payload, result)
+            return number, _HANDED, (result.letter_id, result.number, result.repeat, picks)
+        return number, _DONE, result
     try:
-        pickle.loads(pickle.dumps(error))
+        unpack(pack(error))
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
-    return number, False, error
+    return number, _FAILED, error
+
+
+def _picks(a: Acceptance, accepted: Accepted) -> tuple[tuple[int, int, int], ...]:
+    """For each claim, in the order of the drafts: which draft it is on, and its ids."""
+    picks = []
+    at = 0
+    for claim in accepted.claims:
+        while a.deliveries[at].recipient.address != claim.recipient or a.deliveries[at].hop != claim.hop:
+            at += 1
+        picks.append((at, claim.delivery_id, claim.attempt_id))
+        at += 1
+    return tuple(picks)
 
 
 class _Complaint:
@@ -357,9 +555,14 @@ def _work(sock: socket.socket) -> None:
             if more is None:
                 break
             lot += more
-        record.writer.commit_now(
-            [Errand(by_name[name], payload, answers, number) for number, name, payload in lot]
-        )
+        errands = []
+        for number, name, payload in lot:
+            if name == _NUDGE:
+                _send(sock, [(0, _DONE, None)])
+            else:
+                errands.append(Errand(by_name[name], payload, answers, (number, payload)))
+        if errands:
+            record.writer.commit_now(errands)
     record.close()
 
 

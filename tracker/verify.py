@@ -56,17 +56,31 @@ def canonical(value: object) -> bytes:
 
 def json_text(value: object) -> str:
     """The canonical form as text, not yet octets."""
-    if isinstance(value, str):
-        return encode_basestring(value)
-    if isinstance(value, bool) or value is None:
-        return "null" if value is None else "true" if value else "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, dict):
-        return "{" + ",".join([f"{encode_basestring(k)}:{json_text(value[k])}" for k in sorted(value)]) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join([json_text(item) for item in value]) + "]"
-    raise TypeError(f"{type(value).__name__} has no canonical form")
+    form = _FORMS.get(type(value))
+    if form is None:
+        form = next((f for kind, f in _FORMS.items() if isinstance(value, kind)), None)
+        if form is None:
+            raise TypeError(f"{type(value).__name__} has no canonical form")
+    return form(value)
+
+
+def _object_text(value: dict[str, object]) -> str:
+    return "{" + ",".join([f"{encode_basestring(k)}:{json_text(value[k])}" for k in sorted(value)]) + "}"
+
+
+def _array_text(value: Sequence[object]) -> str:
+    return "[" + ",".join([json_text(item) for item in value]) + "]"
+
+
+_FORMS: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring,
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda value: "null",
+    int: int.__repr__,
+    dict: _object_text,
+    list: _array_text,
+    tuple: _array_text,
+}
 
 
 def commit(salt: bytes, data: bytes) -> bytes:
