@@ -125,6 +125,7 @@ class Agency:
     name_en: str
     domains: tuple[str, ...]
     registry: Address | None = None
+    registry_routing: bool = False  # letters from other agencies go to ``registry``
     mode: Mode = Mode.ACTIVE
     next_hop: NextHop | None = None
     outbound: NextHop | None = None

@@ -372,6 +372,8 @@ class AgencyEntry(Entry):
     """Mail domains, exactly; subdomains are named one by one."""
     registry: Mailbox | None = None
     """Mailbox of the registry office (الديوان)."""
+    registry_routing: Annotated[bool, Field(strict=True)] = False
+    """Letters from other agencies go to the registry, whomever they are addressed to."""
     mode: Mode = Mode.ACTIVE
     next_hop: HopEntry | None = None
     """The agency's own mail server. Without it nothing can be delivered to the agency."""
@@ -399,6 +401,8 @@ class AgencyEntry(Entry):
 
     @model_validator(mode="after")
     def _own(self) -> AgencyEntry:
+        if self.registry_routing and self.registry is None:
+            raise ValueError("registry_routing needs a registry")
         if len(set(self.domains)) != len(self.domains):
             raise ValueError("a domain stands twice in domains")
         if len({w.mailbox.key for w in self.watch}) != len(self.watch):
@@ -426,6 +430,7 @@ class AgencyEntry(Entry):
             name_en=self.name_en,
             domains=tuple(self.domains),
             registry=self.registry,
+            registry_routing=self.registry_routing,
             mode=self.mode,
             next_hop=self.next_hop.build(self.code, files.under("next_hop")) if self.next_hop else None,
             outbound=outbound,

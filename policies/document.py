@@ -35,12 +35,40 @@ class Document:
     file: str
     data: Any
     places: dict[Loc, Place] = field(default_factory=dict)
+    text: str = field(default="", repr=False)  # of the whole file
+    scalars: dict[Loc, int] = field(default_factory=dict, repr=False)  # where texts begin in it
 
     def place(self, loc: Loc) -> Place:
         """Line and column of a location, or of the nearest thing around it that stands in the file."""
         while loc and loc not in self.places:
             loc = loc[:-1]
         return self.places.get(loc, (1, 1))
+
+    def inside(self, loc: Loc, offset: int) -> Place:
+        """Line and column in the file of the character at ``offset`` of a text that stands at ``loc``.
+
+        Text in quotes, in a block or over several lines does not stand in the file as it is read: both
+        are followed side by side, blanks against blanks, escapes and indentation passed over.
+        """
+        value: Any = self.data
+        for part in loc:
+            value = value[part]
+        at = self.scalars.get(loc, -1)
+        if at < 0 or not isinstance(value, str):
+            return self.place(loc)
+        if self.text[at : at + 1] in ("|", ">"):
+            at = self.text.find("\n", at) + 1  # the indicators of a block are none of its text
+        mark, after = at, 0
+        for char in value[: offset + 1]:
+            after = 1
+            if not char.isspace():
+                found = self.text.find(char, at)
+                if found < 0:
+                    break
+                mark, at, after = found, found + 1, 0
+        after = after or int(offset >= len(value))
+        line = self.text.count("\n", 0, mark) + 1
+        return line, mark + after - self.text.rfind("\n", 0, mark)
 
     def fault(self, loc: Loc, message: str, hint: str = "") -> Fault:
         line, column = self.place(loc)
@@ -88,7 +116,7 @@ def parse_documents(octets: bytes, name: str) -> list[Document]:
     faults: list[Fault] = []
     budget = [MAX_NODES]
     for node in nodes:
-        document = Document(name, None)
+        document = Document(name, None, text=text)
         try:
             document.data = _value(node, (), document, faults, budget)
         except _TooMuch as e:
@@ -150,6 +178,7 @@ def _value(node: Node | None, loc: Loc, doc: Document, faults: list[Fault], budg
         if tag != f"{_TAG}seq":
             faults.append(doc.fault(loc, f"the tag {_short(tag)} is not allowed"))
         return [_value(item, (*loc, i), doc, faults, budget) for i, item in enumerate(node.value)]
+    doc.scalars[loc] = node.start_mark.index
     return _scalar(str(node.value), tag, loc, doc, faults)
 
 

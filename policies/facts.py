@@ -95,6 +95,8 @@ class RecipientFacts:
     mode: Mode = Mode.OFF
     connected: bool = False  # its agency has a next hop
     redirect: Address | None = None
+    registry: Address | None = None  # registry mailbox of its agency
+    registry_routing: bool = False  # its agency wants its letters there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +235,10 @@ def _recipient_json(r: RecipientFacts) -> dict[str, Any]:
         out["connected"] = r.connected
     if r.redirect is not None:
         out["redirect"] = str(r.redirect)
+    if r.registry is not None:
+        out["registry"] = str(r.registry)
+    if r.registry_routing:
+        out["registry_routing"] = True
     if r.recipient.notify is not None:
         out["notify"] = r.recipient.notify
     if r.recipient.orcpt is not None:
@@ -250,6 +256,8 @@ def _recipient_of(data: dict[str, Any]) -> RecipientFacts:
         mode=Mode(data.get("mode", "off")),
         connected=data.get("connected", False),
         redirect=Address.parse(data["redirect"]) if "redirect" in data else None,
+        registry=Address.parse(data["registry"]) if "registry" in data else None,
+        registry_routing=data.get("registry_routing", False),
     )
 
 
@@ -291,6 +299,8 @@ def _in_agency(recipient: Recipient, agency: Agency | None) -> RecipientFacts:
         agency=agency.code,
         mode=agency.mode,
         connected=agency.next_hop is not None,
+        registry=agency.registry,
+        registry_routing=agency.registry_routing,
     )
 
 
