@@ -20,10 +20,22 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from dashboard import api, live, pages, sign_in
+from dashboard import (
+    api,
+    hold_pages,
+    live,
+    pages,
+    policy_editor,
+    policy_pages,
+    replay_pages,
+    sign_in,
+    version_pages,
+)
 from dashboard.desk import DashboardDesk
 from dashboard.guard import Guard
 from dashboard.language import N_
+from dashboard.replay_runs import ReplayRuns
+from dashboard.sections import CountBook
 from dashboard.throttle import Throttle
 from dashboard.visit import STATIC, PasswordChangeNeeded, SignInNeeded, Visit, environment, own_pages_only
 from tracker.store import DatabaseError
@@ -81,6 +93,9 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.state.desk = desk
     app.state.throttle = Throttle()
     app.state.overviews = pages.OverviewBook()
+    app.state.policy_book = policy_pages.PolicyBook()
+    app.state.counts = CountBook()
+    app.state.replays = ReplayRuns()
     app.state.hub = live.Hub(desk)
     app.add_middleware(
         Guard,
@@ -96,6 +111,11 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.include_router(sign_in.router)
     app.include_router(live.router)
     app.include_router(api.router)
+    app.include_router(hold_pages.router)
+    app.include_router(policy_editor.router)
+    app.include_router(replay_pages.router)
+    app.include_router(version_pages.router)
+    app.include_router(policy_pages.router)
     app.include_router(pages.router)
     app.mount("/static", _Static(directory=STATIC), name="static")
     app.add_exception_handler(SignInNeeded, _sign_in_needed)

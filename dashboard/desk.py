@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
+from dashboard.policy_desk import PolicyDesk
+from tracker.access import Viewer
+from tracker.hold_desk import Decided
+from tracker.holds import Act
 from tracker.integrity import Content
 from tracker.store import Connection, Engine
 
@@ -48,6 +52,12 @@ class Write(Protocol):
     def __call__(self, fn: Callable[[Connection], T], /) -> T: ...
 
 
+class DecideHolds(Protocol):
+    """Records what a person decides about held letters; durable on return. What is barred says why."""
+
+    def __call__(self, ids: Sequence[int], person: Viewer, act: Act, note: str, /) -> Sequence[Decided]: ...
+
+
 class Changes(Protocol):
     """Who tells which letters changed in this process (``tracker.record.Record``)."""
 
@@ -68,3 +78,5 @@ class DashboardDesk:
     name: Callable[[str], AgencyName]  # of a code; an unknown one is named by itself
     open_content: Callable[[str], Content]  # by archive key; raises OSError
     settings: DashboardSettings
+    policy: PolicyDesk | None = None  # None: no pages of policy
+    decide_holds: DecideHolds | None = None  # None: holds are shown and nothing is decided here

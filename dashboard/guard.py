@@ -3,7 +3,8 @@
 - Every answer carries a Content-Security-Policy without ``unsafe-inline``, nosniff, no framing.
 - A request that is not a reading one must come from our own pages: ``Sec-Fetch-Site: same-origin``,
   or an ``Origin`` that is ours where a client does not send it. Neither: refused.
-- A body is cut off after ``MAX_BODY`` octets with 413; our forms need a few hundred.
+- A body is cut off after ``MAX_BODY`` octets with 413; our forms need a few hundred. Under
+  ``/policy/``, where a body is read only after its sender is known, files may be larger: ``MAX_FILE``.
 
 What no handler foresaw is answered here too, by ``on_fault``. Plain ASGI, so that streams pass
 through untouched.
@@ -21,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY = 32 << 10
+MAX_FILE = 6 << 20
 
 CSP = "; ".join(
     (
@@ -62,12 +64,13 @@ class Guard:
             return
         scope.setdefault("state", {})["foreign"] = self.is_foreign(scope)
         taken, started = 0, False
+        most = MAX_FILE if scope["path"].startswith("/policy/") else MAX_BODY
 
         async def limited() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > MAX_BODY:
+            if taken > most:
                 raise HTTPException(413)
             return message
 

@@ -232,6 +232,17 @@ class Dates:
             return self.tongue.count("for %(num)s hour", "for %(num)s hours", minutes // 60)
         return self.tongue.count("for %(num)s day", "for %(num)s days", minutes // (24 * 60))
 
+    def left(self, us: int, now_us: int) -> str:
+        """``خلال 3 ساعات``: how long until then, in the largest unit that fits."""
+        minutes = (us - now_us) // 60_000_000
+        if minutes < 1:
+            return self.tongue.say("at any moment")
+        if minutes < 60:
+            return self.tongue.count("in %(num)s minute", "in %(num)s minutes", minutes)
+        if minutes < 48 * 60:
+            return self.tongue.count("in %(num)s hour", "in %(num)s hours", minutes // 60)
+        return self.tongue.count("within %(num)s day", "within %(num)s days", minutes // (24 * 60))
+
     def overdue(self, due_us: int, now_us: int) -> str:
         """``متأخر يومين``."""
         hours = max(1, (now_us - due_us) // 3_600_000_000)

@@ -24,9 +24,12 @@ from dashboard import show
 from dashboard.desk import AgencyName, DashboardDesk
 from dashboard.ladder import STEPS
 from dashboard.language import LANGUAGES, Tongue, tongue
-from tracker import accounts, audit
+from dashboard.sections import CountBook, Section, may_edit_policy, sections
+from policies.faults import Fault
+from tracker import accounts, audit, holds
 from tracker.access import Role, Viewer
 from tracker.model import id_text, now_us
+from tracker.store import DatabaseError
 
 LANGUAGE_COOKIE = "wasl_language"
 STATIC = Path(str(files("dashboard").joinpath("static")))
@@ -113,6 +116,33 @@ class Visit:
         """404 for what is not there and for what is not for these eyes; recorded either way."""
         self.record(audit.Action.DENIED, what)
         return HTTPException(404)
+
+    @property
+    def counts(self) -> CountBook:
+        """Numbers that every page shows."""
+        return cast(CountBook, self.request.app.state.counts)
+
+    def open_holds(self) -> int:
+        """How many letters wait for approval, of those that the viewer may know of."""
+        with self.desk.engine.connect() as conn:
+            return holds.count_open(conn, self.viewer)
+
+    @property
+    def sections(self) -> list[Section]:
+        """The navigation of the account; of nobody, nothing."""
+        if self.session is None or self.session.account.must_change:
+            return []
+        try:
+            return sections(self)
+        except DatabaseError:  # the page that says so must not need the record
+            return []
+
+    @property
+    def config_faults(self) -> tuple[Fault, ...]:
+        """Faults of the policy files on disk, for those who can mend them."""
+        if self.session is None or self.desk.policy is None or not may_edit_policy(self.viewer):
+            return ()
+        return self.desk.policy.faults()
 
     def html(self, template: str, **values: Any) -> str:
         """A template, or a part of one, in the reader's language."""

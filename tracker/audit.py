@@ -27,6 +27,12 @@ class Action(StrEnum):
     VIEW_HEADERS = "view-headers"
     DOWNLOAD_ORIGINAL = "download-original"
     VIEW_WORKLIST = "view-worklist"
+    VIEW_POLICY = "view-policy"
+    VIEW_HOLDS = "view-holds"
+    POLICY_SAVED = "policy-saved"
+    POLICY_APPROVED = "policy-approved"
+    POLICY_TRIED = "policy-tried"  # a candidate over recorded letters
+    HOLD_DECIDED = "hold-decided"
     DENIED = "denied"  # asked for what is not there, or not for these eyes
     ACCOUNT_MADE = "account-made"
     ACCOUNT_CHANGED = "account-changed"

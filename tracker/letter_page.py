@@ -103,6 +103,10 @@ class Attachment:
     declared: str  # the type that the letter claims
     detected: str  # the type that the content shows
     size: int | None  # octets
+    encrypted: bool = False
+    macros: bool = False
+    executable: bool = False
+    undecided: str = ""  # why its content could not be told, if so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,7 +347,7 @@ def _submissions(conn: Connection, letter_id: int, carried: set[int], end: End) 
             size=row.size,
             sha256=row.sha256,
             archive_key=row.archive_key,
-            attachments=_attachments(row.facts),
+            attachments=attachments_of(row.facts),
             door=row.door if ours else None,
             peer=row.peer if ours else None,
             tls=row.tls if ours else None,
@@ -355,8 +359,8 @@ def _submissions(conn: Connection, letter_id: int, carried: set[int], end: End) 
     )
 
 
-def _attachments(facts: Any) -> tuple[Attachment, ...]:
-    """Read leniently: facts are versioned and older ones stay as they were written."""
+def attachments_of(facts: Any) -> tuple[Attachment, ...]:
+    """What facts tell of the attachments; read leniently, for older facts stay as they were written."""
     found = []
     for item in _list(facts.get("attachments")) if isinstance(facts, dict) else []:
         if not isinstance(item, dict):
@@ -368,6 +372,10 @@ def _attachments(facts: Any) -> tuple[Attachment, ...]:
                 declared=str(item.get("declared") or ""),
                 detected=str(item.get("detected") or ""),
                 size=size if isinstance(size, int) else None,
+                encrypted=item.get("encrypted") is True,
+                macros=item.get("macros") is True,
+                executable=item.get("executable") is True,
+                undecided=str(item.get("undecided") or ""),
             )
         )
     return tuple(found[:200])

@@ -33,7 +33,7 @@ from tracker.access import (
 )
 from tracker.model import now_us
 from tracker.question import Question, id_us, is_late
-from tracker.schema import delivery, evidence, letter
+from tracker.schema import delivery, evidence, letter, rule_hit
 from tracker.search import Query
 from tracker.states import Grade, Outcome, State
 
@@ -168,6 +168,41 @@ def _listed(conn: Connection, viewer: Viewer, ids: Sequence[int], at_us: int) ->
         for row in conn.execute(select(letter).where(letter.c.id.in_(ids), letter_seen(viewer)))
     }
     return tuple(found[id_] for id_ in ids if id_ in found)
+
+
+def of_rule(
+    conn: Connection,
+    viewer: Viewer,
+    rule: str,
+    *,
+    before_id: int | None = None,
+    limit: int = PAGE,
+    at_us: int | None = None,
+) -> LetterList:
+    """The newest letters to which a rule applied (or would have) and that the viewer may see."""
+    asked = (
+        select(rule_hit.c.letter_id)
+        .join(letter, letter.c.id == rule_hit.c.letter_id)
+        .where(rule_hit.c.rule == rule, letter_seen(viewer))
+    )
+    if before_id is not None:
+        asked = asked.where(rule_hit.c.letter_id < before_id)
+    found = list(conn.scalars(asked.order_by(rule_hit.c.letter_id.desc()).limit(limit + 1)))
+    at = now_us() if at_us is None else at_us
+    return LetterList(
+        letters=_listed(conn, viewer, found[:limit], at),
+        next=found[limit - 1] if len(found) > limit else None,
+        reached_us=None,
+    )
+
+
+def by_ids(
+    conn: Connection, viewer: Viewer, ids: Iterable[int], at_us: int | None = None
+) -> dict[int, ListedLetter]:
+    """Those of these letters that the viewer may see, by id; at most 500."""
+    asked = list(dict.fromkeys(ids))[:500]
+    at = now_us() if at_us is None else at_us
+    return {found.id: found for found in _listed(conn, viewer, asked, at)}
 
 
 def seen_among(conn: Connection, viewer: Viewer, ids: Iterable[int]) -> frozenset[int]:

@@ -76,6 +76,25 @@
 
   if (root && root.dataset.live && window.EventSource) watch();
 
+  // Parts that are asked for again until they say that they are done.
+  const poll = (holder) => {
+    if (holder.dataset.polling) return;
+    holder.dataset.polling = "yes";
+    const again = async () => {
+      if (!holder.isConnected || holder.querySelector("[data-done]")) return;
+      try {
+        const answer = await fetch(holder.dataset.poll, { credentials: "same-origin" });
+        if (answer.redirected || answer.status === 404 || answer.status === 403) return;
+        if (answer.ok) holder.replaceChildren(...new DOMParser().parseFromString(await answer.text(), "text/html").body.childNodes);
+      } catch { /* out of reach: look again */ }
+      setTimeout(again, 1000);
+    };
+    setTimeout(again, 400);
+  };
+  const polls = () => { for (const holder of document.querySelectorAll("[data-poll]")) poll(holder); };
+  document.addEventListener("wasl:part", polls);
+  polls();
+
   document.addEventListener("click", (event) => {
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   });

@@ -1,0 +1,82 @@
+"""The sections of the dashboard that an account has: what stands in the navigation, and who may do what.
+
+``sections`` is what the frame of every page shows; the pages themselves ask the same functions, so that
+nothing is offered that is then refused. Counts in the navigation are kept for some seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dashboard.language import N_
+from tracker.access import Role, Viewer
+
+if TYPE_CHECKING:
+    from dashboard.visit import Visit
+
+COUNT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One entry of the navigation."""
+
+    key: str
+    href: str
+    name: str  # to be translated
+    count: int = 0
+
+
+def may_see_policy(viewer: Viewer) -> bool:
+    """Rules, and the counts of letters of all agencies that stand beside them: for those who see all."""
+    return viewer.sees_all
+
+
+def may_edit_policy(viewer: Viewer) -> bool:
+    """Administrators of the whole."""
+    return viewer.agency is None and viewer.role is Role.ADMIN
+
+
+def sections(visit: Visit) -> list[Section]:
+    """What the account of a visit finds in the navigation, in order."""
+    viewer, desk = visit.viewer, visit.desk
+    out = [Section(key="letters", href="/letters", name=N_("Letters"))]
+    waiting = visit.counts.get(("holds", viewer), visit.open_holds)
+    if waiting or viewer.role is not Role.VIEWER:
+        out.append(Section(key="holds", href="/holds", name=N_("Held for approval"), count=waiting))
+    if desk.policy is not None and may_see_policy(viewer):
+        out.append(Section(key="policy", href="/policy", name=N_("Policy")))
+    if viewer.may_see_worklist:
+        out.append(Section(key="worklist", href="/worklist", name=N_("Unmatched reports")))
+    return out
+
+
+@dataclass(slots=True)
+class CountBook:
+    """Numbers kept for some seconds: many pages ask, the answer is the same."""
+
+    seconds: float = COUNT_SECONDS
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _kept: dict[tuple[str, Viewer], tuple[float, int]] = field(default_factory=dict)
+
+    def get(self, key: tuple[str, Viewer], count: Callable[[], int]) -> int:
+        now = time.monotonic()
+        with self._lock:
+            kept = self._kept.get(key)
+        if kept is not None and now - kept[0] < self.seconds:
+            return kept[1]
+        value = count()
+        with self._lock:
+            if len(self._kept) > 2_000:
+                self._kept.clear()
+            self._kept[key] = (now, value)
+        return value
+
+    def forget(self) -> None:
+        """After an act, so that its own answer shows the new count."""
+        with self._lock:
+            self._kept.clear()
