@@ -30,6 +30,15 @@ QUEUE = Gauge("wasl_queue_deliveries", "Deliveries waiting, by state", ["state"]
 IN_FLIGHT = Gauge("wasl_relay_in_flight", "Deliveries being sent")
 LEDGER_SIZE = Gauge("wasl_ledger_size", "Entries in the ledger")
 CHECKPOINT_SIZE = Gauge("wasl_checkpoint_size", "Entries that the latest signed checkpoint covers")
+WATCHES = Gauge("wasl_watched_mailboxes", "Mailboxes that this process looks into, by state", ["state"])
+WATCH_EVENTS = Counter(
+    "wasl_watch_events_total", "What watched mailboxes showed of letters, by event", ["event"]
+)
+WATCH_FAILURES = Counter(
+    "wasl_watch_failures_total",
+    "Connections to watched mailboxes that failed or were lost, by reason",
+    ["reason"],
+)
 FREE_BYTES = Gauge("wasl_free_bytes", "Free space where the archive is")
 CONFIG_FAULTS = Gauge(
     "wasl_config_faults", "Faults in files that could not be loaded (the last good ones are in force)"
