@@ -210,6 +210,10 @@ class Record:
         with self._listeners_lock:
             self._listeners.remove(listener)
 
+    def announce(self, results: Sequence[Noted]) -> None:
+        """Tell the subscribers of notes that were handed in without waiting."""
+        self._tell(results)
+
     def _tell(self, results: Sequence[Accepted] | Sequence[Noted] | Sequence[Decided]) -> None:
         if self._listeners:
             with self._listeners_lock:
