@@ -8,7 +8,7 @@ became another thing in between is told letter by letter, and stops no other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Query
 from fastapi.responses import RedirectResponse, Response
@@ -60,7 +60,7 @@ def desk(visit: SignedIn, cursor: str = "", mine: str = "", rule: str = "") -> R
     )
 
 
-def _words(visit: Visit) -> dict[str, object]:
+def _words(visit: Visit) -> dict[str, Any]:
     """What the templates of holds share."""
     teller = Teller(visit.tongue, visit.agency_name)
     return {

@@ -28,6 +28,7 @@ from dashboard.app import make_app
 from dashboard.desk import AgencyName, DashboardDesk, DashboardSettings
 from gateway.holding import decide
 from gateway.setting_values import Endpoint
+from gateway.web_policy import PolicyPages
 from tracker.access import Viewer
 from tracker.hold_desk import Decided, Decision
 from tracker.holds import Act
@@ -132,6 +133,7 @@ class WebServers:
             name=name,
             open_content=content,
             decide_holds=decide_holds,
+            policy=PolicyPages(gateway.policy, two_persons=settings.policy.second_person),
             settings=DashboardSettings(
                 base_url=settings.base_url,
                 zone=ZoneInfo(settings.gateway.zone),
