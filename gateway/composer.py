@@ -12,7 +12,6 @@ Raises OSError when the octets cannot be read. A letter that cannot be signed (n
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from gateway.instance import Instance
-from gateway.outgoing import Outgoing, OutRecipient
+from gateway.outgoing import Outgoing, OutRecipient, orcpt_of
 from gateway.reverse_path import ReversePath
 from gateway.sealing import KeyName, KeyRing, Order, seal
 from gateway.sign import body_hash
@@ -32,9 +31,6 @@ from tracker.claims import Claim, Parcel
 from tracker.header import scan
 from tracker.model import NULL_PATH, Address, DeliveryKind
 from tracker.object_store import ObjectStore
-
-_XCHARS = re.compile(r"[!-*,-<>-~]*")
-
 
 _BY_VALUE = 32_768  # octets: a smaller letter goes to the signing room as it is, a larger one by its file
 _MOST_BY_VALUE = 1 << 20  # the same where there is no file (an archive on S3)
@@ -241,18 +237,8 @@ def _recipient(claim: Claim) -> OutRecipient:
         return OutRecipient(
             address=claim.recipient,
             notify="SUCCESS,FAILURE,DELAY",
-            orcpt=claim.orcpt or _orcpt(claim.recipient),
+            orcpt=claim.orcpt or orcpt_of(claim.recipient),
         )
     if claim.kind is DeliveryKind.RECEIPT:
         return OutRecipient(address=claim.recipient, notify="NEVER")
     return OutRecipient(address=claim.recipient, notify=claim.notify, orcpt=claim.orcpt)
-
-
-def _orcpt(address: Address) -> str | None:
-    """``rfc822;`` and the address in xtext (RFC 3461 §4.2, §5); None for one that is not ASCII."""
-    text = str(address)
-    if not text.isascii():
-        return None
-    if _XCHARS.fullmatch(text):
-        return "rfc822;" + text
-    return "rfc822;" + "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text)

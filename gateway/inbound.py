@@ -73,7 +73,7 @@ class Inbound:
         view = octets.view()
         reading: Reading = await self._loop.run_in_executor(self._executor, reading_of.read, view)
         tokens = [t for a in addresses if (t := self._reverse_path.parse(a)) is not None]
-        sent = await self._loop.run_in_executor(self._executor, self._sent, tokens)
+        sent = await self._loop.run_in_executor(self._executor, self.sent, tokens)
         forward = reading.kind in (Kind.LETTER, Kind.AUTO_REPLY, Kind.UNPARSEABLE)
         drafts = self._forwards(sent) if forward else ()
         at = now_us()
@@ -111,7 +111,8 @@ class Inbound:
         metrics.REPORTS.labels(reading.kind.value, "yes" if notes else "no").inc()
         return origin.report
 
-    def _sent(self, tokens: Sequence[Token]) -> list[matching.Sent]:
+    def sent(self, tokens: Sequence[Token]) -> list[matching.Sent]:
+        """The deliveries that return addresses name; asks the record."""
         with self._record.read() as conn:
             found: list[matching.Sent] = []
             for token in tokens:

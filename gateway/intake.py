@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gateway import authentication_results, maillog, metrics
 from gateway.authentication import Authentication, Wants
@@ -23,8 +22,11 @@ from gateway.authentication_results import Result
 from gateway.budget import Budget
 from gateway.crossing import Crossing
 from gateway.desk import MailParams
+from gateway.drafting import Drafting, DraftSettings, Read
+from gateway.forwarding import forwarded
 from gateway.inbound import Inbound
 from gateway.instance import Instance
+from gateway.refusals import Refusals
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath, TokenKind
@@ -32,17 +34,17 @@ from gateway.submission import PasswordCheck
 from policies.attachment import look
 from policies.chain import Policy
 from policies.directory import Agency, Directory
-from policies.facts import Automatic, Facts, Surroundings, compute, of_envelope
-from policies.verdict import Action, Kind, Verdict
-from tracker import matching
-from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
+from policies.facts import Answered, Facts, SenderKind, Surroundings, compute, of_envelope
+from policies.rates import PolicyState
+from policies.verdict import Decision, Kind
+from tracker import answering, matching
+from tracker.acceptance import Accepted
 from tracker.archive import ArchiveFull, Octets, Spool
 from tracker.header import Headers, own_digest, scan
 from tracker.mime import Structure, digests, walk
 from tracker.model import (
     Address,
     Connection,
-    DeliveryKind,
     Door,
     Envelope,
     LetterKind,
@@ -50,10 +52,10 @@ from tracker.model import (
     id_text,
     now_us,
 )
-from tracker.receipt_due import PLAIN_MAIL, ReceiptSettings, asks, changed, named
+from tracker.noting import NoSuchDelivery
+from tracker.receipt_due import ReceiptSettings
 from tracker.reply import Reply
-from tracker.search import fold
-from tracker.states import State
+from tracker.states import UnknownMove
 
 _log = logging.getLogger("wasl.intake")
 
@@ -107,7 +109,22 @@ class Intake:
         relay: Relay | None,
         executor: Executor,
         authentication: Authentication | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
+        self._refusals = refusals if refusals is not None else Refusals()
+        self._rates = PolicyState()
+        self._drafting = Drafting(
+            crossing.record.ids,
+            DraftSettings(
+                domain=settings.domain,
+                number_shape=settings.number_shape,
+                tag_subject=settings.tag_subject,
+                receipts=settings.receipts,
+            ),
+            directory,
+            schedule,
+            relay,
+        )
         self._authentication = authentication
         self._crossing = crossing
         self._record = crossing.record
@@ -116,7 +133,6 @@ class Intake:
         self._policy = policy
         self._reverse_path = reverse_path
         self._instance = instance
-        self._schedule = schedule
         self._passwords = passwords
         self._inbound = inbound
         self._relay = relay
@@ -166,6 +182,8 @@ class Intake:
         if verdict.reply is None or not verdict.refused:
             return None
         self._refused(conn, sender, str(rcpt.address), verdict.reply)
+        if facts.submitter is not None:
+            self._refusals.count(facts.submitter, verdict.rule, str(verdict.reply))
         return verdict.reply
 
     def spool(self) -> Spool:
@@ -213,12 +231,13 @@ class Intake:
             wants = self._authentication.worth(reading.facts, headers)
             if wants is not None:
                 reading = await self._checked(self._authentication, wants, conn, envelope, octets, reading)
-        decision = policy.decide(reading.facts)
+        reading = await self._with_answered(reading)
+        decision = policy.decide(reading.facts, self._rates)
         answer = decision.refusal
         if answer is not None:
             self._refused(conn, envelope.sender, str(envelope.recipients[0].address), answer)
             if reading.facts.submitter is not None:
-                await self._record_refusal(conn, envelope, octets, reading, decision.verdicts, policy.version)
+                await self._record_refusal(conn, envelope, octets, reading, decision, policy)
             return answer
         wire_id = ""
         number: str | None = None
@@ -229,11 +248,16 @@ class Intake:
             )
         others = tuple(v for v in decision.verdicts if v not in reports)
         if any(not v.refused for v in others):
-            a = self._acceptance(conn, envelope, octets, reading, others, decision.to_json(), policy.version)
+            read = self._read_beside(reading, conn)
+            a = self._drafting.acceptance(
+                conn, envelope, octets, reading.facts, read, decision, policy, others
+            )
             accepted: Accepted = await self._crossing.at_record(self._record.accept_desk, a)
             if accepted.claims and self._relay is not None:
                 self._relay.take(accepted.claims)
             wire_id, number = id_text(a.submission_id), accepted.number
+            if reading.facts.sender_kind is SenderKind.RETURN and not accepted.repeat:
+                await self._forwarded(envelope.sender, reading.facts)
             metrics.LETTERS_ACCEPTED.labels(a.kind.value).inc()
             maillog.incoming(
                 wire_id,
@@ -304,130 +328,11 @@ class Intake:
             had = matching.recipients(conn, token.id, token.kind is TokenKind.DELIVERY)
         return not had or any(r.address.key in had for r in envelope.recipients)
 
-    def _acceptance(
-        self,
-        conn: Connection,
-        envelope: Envelope,
-        octets: Octets,
-        reading: Reading,
-        verdicts: tuple[Verdict, ...],
-        decision: dict[str, Any],
-        policy_version: str,
-    ) -> Acceptance:
-        facts = reading.facts
-        at = now_us()
-        kinds = {v.kind for v in verdicts if not v.refused}
-        kind = (
-            LetterKind.LETTER
-            if Kind.LETTER in kinds
-            else LetterKind.SHADOW
-            if Kind.SHADOW in kinds
-            else LetterKind.PASS
-        )
-        directory = self._directory()
-        agency = directory.agency(facts.submitter) if facts.submitter else None
-        letters = kind is not LetterKind.PASS
-        relay = self._relay
-        hand_over = relay is not None and relay.has_room and len(verdicts) <= 200
-        owner = relay.owner if relay is not None and hand_over else None
-        stored: dict[str, Any] = facts.to_json() if letters else {"v": 1, "hops": facts.hops}
-        if reading.results:
-            stored["results"] = facts.results
+    def _read_beside(self, reading: Reading, conn: Connection) -> Read:
+        said = None
         if reading.results or conn.account:
             said = authentication_results.text(reading.results, conn.account)
-            stored["authentication_results"] = said
-        drafts = tuple(self._draft(v, reading, agency, at) for v in verdicts)
-        if owner is not None and relay is not None and not all(relay.may_take(d.hop) for d in drafts):
-            owner = None  # a next hop that rests or is full: the record keeps its letters until it can
-        submission_id = self._record.ids.next()
-        message_id = facts.message_id
-        if message_id is None and kind is LetterKind.LETTER:
-            message_id = f"<{id_text(submission_id)}@{self._settings.domain}>"  # RFC 6409 §8.3
-        return Acceptance(
-            submission_id=submission_id,
-            kind=kind,
-            peer=conn,
-            envelope=envelope,
-            octets=octets,
-            at_us=at,
-            expires_us=self._schedule.expires_us(at),
-            deliveries=drafts,
-            agency=facts.submitter,
-            author=facts.author if letters else "",
-            author_name=facts.author_name if letters else "",
-            message_id=message_id,
-            references=facts.references,
-            subject_number=facts.subject_number,
-            subject=facts.subject if letters else "",
-            subject_fold=fold(facts.subject) if letters else "",
-            digest=reading.digest,
-            parts=reading.parts if letters else (),
-            number_shape=self._settings.number_shape if kind is LetterKind.LETTER else None,
-            facts=stored,
-            decision=decision if letters else {},
-            policy_version=policy_version,
-            hand_to=owner,
-            lease_us=relay.lease_until(at) if relay is not None else 0,
-        )
-
-    def _draft(self, v: Verdict, reading: Reading, agency: Agency | None, at: int) -> DeliveryDraft:
-        facts = reading.facts
-        target = v.recipient if v.redirect is None else replace(v.recipient, address=v.redirect)
-        state = State.QUEUED
-        reason: dict[str, Any] = {}
-        if v.refused:
-            state = State.REFUSED
-        elif v.action is Action.HOLD:
-            state = State.HELD
-        if state is not State.QUEUED:
-            reason = {
-                "rule": v.rule,
-                "reply": str(v.reply) if v.reply else "",
-                "ar": v.text_ar,
-                "en": v.text_en,
-            }
-        kind = DeliveryKind.PASS if v.kind is Kind.REPORT else v.delivery_kind
-        return DeliveryDraft(
-            recipient=target,
-            kind=kind,
-            agency=v.agency,
-            hop=v.hop,
-            state=state,
-            bcc=bool(reading.shown) and v.recipient.address.key not in reading.shown,
-            asks=self._asks(v, facts, agency),
-            tag=v.tag,
-            subject_tag=v.tag and (self._settings.tag_subject if v.subject_tag is None else v.subject_tag),
-            sign=v.sign,
-            require_tls=v.require_tls,
-            reason=reason,
-        )
-
-    def _asks(self, v: Verdict, facts: Facts, agency: Agency | None) -> tuple[str, ...]:
-        """The events that earn the author a receipt: policy first, then the agency, then the settings.
-
-        An agency in shadow mode is told no more than any mail server would tell it.
-        """
-        followed = v.kind not in (Kind.PASS, Kind.SHADOW)
-        settings = self._settings.receipts if followed else PLAIN_MAIL
-        if followed and v.receipts is not None:
-            settings = replace(settings, events=named(v.receipts))
-        elif followed and agency is not None:
-            settings = replace(settings, events=changed(settings.events, agency.receipts))
-        lists = bool(facts.automatic & {Automatic.LIST, Automatic.BULK})
-        others = bool(facts.automatic - {Automatic.LIST, Automatic.BULK})
-        told = {
-            hop_reports: asks(
-                v.recipient.notify,
-                settings,
-                automatic=others,
-                mailing_list=lists,
-                null_sender=not facts.sender,
-                hop_reports=hop_reports,
-            )
-            for hop_reports in (False, True)
-        }
-        # Whether the next hop will report success is known when it has answered EHLO.
-        return tuple(e.value if e in told[True] else f"{e.value}?" for e in told[False])
+        return Read(reading.shown, reading.digest, reading.parts, said)
 
     async def _record_refusal(
         self,
@@ -435,27 +340,54 @@ class Intake:
         envelope: Envelope,
         octets: Octets,
         reading: Reading,
-        verdicts: tuple[Verdict, ...],
-        policy_version: str,
+        decision: Decision,
+        policy: Policy,
     ) -> None:
         """The refusal of a whole letter is a record too; the client's own server tells the author."""
-        decision = {"verdicts": [v.to_json() for v in verdicts]}
-        a = self._acceptance(conn, envelope, octets, reading, verdicts, decision, policy_version)
-        drafts = tuple(replace(d, asks=()) for d in a.deliveries)
-        a = replace(
-            a,
-            kind=LetterKind.REFUSED,
-            deliveries=drafts,
-            number_shape=None,
-            hand_to=None,
-            author=reading.facts.author,
-            author_name=reading.facts.author_name,
-            subject=reading.facts.subject,
-            subject_fold=fold(reading.facts.subject),
-            facts=reading.facts.to_json(),
-            decision=decision,
-        )
+        read = self._read_beside(reading, conn)
+        a = self._drafting.refusal(conn, envelope, octets, reading.facts, read, decision, policy)
         await self._crossing.at_record(self._record.accept_desk, a)
+
+    async def _with_answered(self, reading: Reading) -> Reading:
+        """The reading with the letter that this one answers, if the record knows it.
+
+        Asked only when something is referred to, in a thread: a plain letter does not wait for it.
+        """
+        facts = reading.facts
+        if facts.submitter is None or not (facts.references or facts.subject_number):
+            return reading
+        found = await self._loop.run_in_executor(
+            self._executor, self._answered, facts.references, facts.subject_number
+        )
+        return reading if found is None else replace(reading, facts=replace(facts, answered=found))
+
+    def _answered(self, references: tuple[str, ...], number: str | None) -> Answered | None:
+        with self._record.read() as conn:
+            found = answering.letter_answered(conn, references, number)
+        if found is None:
+            return None
+        return Answered(
+            letter_id=found.id,
+            number=found.number or "",
+            agency=found.agency or "",
+            classification=found.classification,
+            urgency=found.urgency,
+            due_us=found.due_us,
+        )
+
+    async def _forwarded(self, sender: Address, facts: Facts) -> None:
+        """A mailbox sent a letter on: that, and by which agency, is said on the letter (DESIGN §11)."""
+        token = self._reverse_path.parse(sender)
+        if token is None or facts.submitter is None:
+            return
+        sent = await self._loop.run_in_executor(self._executor, self._inbound.sent, [token])
+        note = forwarded(sent, facts, now_us())
+        if note is None:
+            return
+        try:
+            await self._crossing.at_record(self._record.note_desk, note)
+        except (NoSuchDelivery, UnknownMove):
+            _log.info("what was forwarded is no longer in the record")
 
     def _refused(self, conn: Connection, sender: Address, recipient: str, reply: Reply) -> None:
         metrics.REFUSED.labels(str(reply.status or reply.code)).inc()

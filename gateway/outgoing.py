@@ -9,6 +9,7 @@ Plain values; nothing here fails. A result without a reply is in doubt only if t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -143,3 +144,16 @@ class Outcome:
         elif result.reply is None or result.stage is Stage.LOCAL:
             lines.append(f"{result.stage}: {result.told}{' (in doubt)' if result.in_doubt else ''}")
         return "\n".join(lines)
+
+
+_XCHARS = re.compile(r"[!-*,-<>-~]*")
+
+
+def orcpt_of(address: Address) -> str | None:
+    """``rfc822;`` and the address in xtext (RFC 3461 §4.2, §5); None for one that is not ASCII."""
+    text = str(address)
+    if not text.isascii():
+        return None
+    if _XCHARS.fullmatch(text):
+        return "rfc822;" + text
+    return "rfc822;" + "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text)

@@ -84,7 +84,7 @@ def refused(conn: Connection, viewer: Viewer, *, since_us: int, limit: int = 500
             day_us=row.day * DAY_US,
             rule=row.rule,
             reply=row.reply,
-            count=row.count,
+            count=row._mapping[c.count],
             last_us=row.last_us,
         )
         for row in rows
