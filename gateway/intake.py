@@ -18,30 +18,28 @@ from dataclasses import dataclass, replace
 
 from gateway import authentication_results, maillog, metrics
 from gateway.authentication import Authentication, Wants
-from gateway.authentication_results import Result
-from gateway.budget import Budget
 from gateway.crossing import Crossing
 from gateway.desk import MailParams
 from gateway.drafting import Drafting, DraftSettings, Read
 from gateway.forwarding import forwarded
 from gateway.inbound import Inbound
 from gateway.instance import Instance
+from gateway.reading import LetterReader, Reading
+from gateway.reading_room import ContentReader
 from gateway.refusals import Refusals
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath, TokenKind
 from gateway.submission import PasswordCheck
-from policies.attachment import look
 from policies.chain import Policy
 from policies.directory import Agency, Directory
-from policies.facts import Answered, Facts, SenderKind, Surroundings, compute, of_envelope
+from policies.facts import Answered, Facts, SenderKind, Surroundings, of_envelope
 from policies.rates import PolicyState
 from policies.verdict import Decision, Kind
 from tracker import answering, matching
 from tracker.acceptance import Accepted
 from tracker.archive import ArchiveFull, Octets, Spool
-from tracker.header import Headers, own_digest, scan
-from tracker.mime import Structure, digests, walk
+from tracker.header import Headers, scan
 from tracker.model import (
     Address,
     Connection,
@@ -59,25 +57,9 @@ from tracker.states import UnknownMove
 
 _log = logging.getLogger("wasl.intake")
 
-INLINE = 65_536  # octets; a plain letter up to this size is read on the loop, all others in a thread
-
-READ_AT_ONCE = 32 * 1024 * 1024  # octets of large letters whose parts are decoded at one time
-
 _FULL = Reply.of(452, "4.3.1", "Insufficient system storage")
 _NO_RECORD = Reply.of(451, "4.3.0", "The record is not available, please try again later")
 _WRONG = Reply.of(535, "5.7.8", "Authentication credentials invalid")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What was read in a letter, once."""
-
-    headers: Headers
-    facts: Facts
-    shown: frozenset[str]  # keys of the addresses in To and Cc
-    digest: bytes | None
-    parts: tuple[bytes, ...]
-    results: tuple[Result, ...] = ()  # of our own checks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +90,7 @@ class Intake:
         inbound: Inbound,
         relay: Relay | None,
         executor: Executor,
+        rooms: ContentReader,
         authentication: Authentication | None = None,
         refusals: Refusals | None = None,
     ) -> None:
@@ -140,7 +123,7 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self._around: Surroundings | None = None
         self._free_until = 0.0
-        self._budget = Budget(READ_AT_ONCE)
+        self._reader = LetterReader(rooms, executor, self._looped)
 
     # Who the peer is.
 
@@ -177,7 +160,7 @@ class Intake:
         self, conn: Connection, sender: Address, so_far: tuple[Recipient, ...], rcpt: Recipient
     ) -> Reply | None:
         """What policy can already say of one recipient."""
-        facts = of_envelope(conn, sender, [rcpt], self._surroundings())
+        facts = of_envelope(conn, sender, [rcpt], self._surroundings(), now_us())
         verdict = self._policy().recipient(facts, len(so_far))
         if verdict.reply is None or not verdict.refused:
             return None
@@ -218,15 +201,9 @@ class Intake:
         view = octets.view()
         headers = scan(view)
         around = self._surroundings()
-        ours = envelope.sender.host == self._settings.domain  # may be a redirection: the record is asked
-        if octets.size <= INLINE and not _has_structure(headers) and not ours:
-            reading = self._read(conn, envelope, octets, headers, around)
-        else:
-            async with self._budget.take(octets.size):
-                reading = await self._loop.run_in_executor(
-                    self._executor, self._read, conn, envelope, octets, headers, around
-                )
         policy = self._policy()
+        needs = policy.needs_fields
+        reading = await self._reader.read(conn, envelope, octets, headers, around, needs)
         if self._authentication is not None:
             wants = self._authentication.worth(reading.facts, headers)
             if wants is not None:
@@ -283,35 +260,6 @@ class Intake:
         results = await checks.check(wants, conn, envelope, reading.headers, octets, reading.facts)
         facts = replace(reading.facts, results=authentication_results.summary(results))
         return replace(reading, facts=facts, results=results)
-
-    def _read(
-        self, conn: Connection, envelope: Envelope, octets: Octets, headers: Headers, around: Surroundings
-    ) -> Reading:
-        """Everything that is read in a letter; bounded, and never raises on any message."""
-        view = octets.view()
-        structure: Structure | None = None
-        if _has_structure(headers):
-            structure = walk(view, headers)
-        facts = compute(
-            headers,
-            octets.size,
-            envelope,
-            conn,
-            around,
-            looped=self._looped(headers, envelope),
-            attachments=look(view, structure) if structure is not None else (),
-        )
-        shown = {
-            box.address.key
-            for name in ("to", "cc")
-            for box in headers.addresses(name)
-            if box.address is not None
-        }
-        if facts.submitter is None:
-            return Reading(headers, facts, frozenset(shown), None, ())
-        made = digests(view, structure if structure is not None else walk(view, headers))
-        parts = ((made.text,) if made.text else ()) + tuple(p.sha256 for p in made.parts)
-        return Reading(headers, facts, frozenset(shown), own_digest(view, headers), parts)
 
     def _looped(self, headers: Headers, envelope: Envelope) -> bool:
         """True when the letter bears our mark, unless a mailbox redirects its copy to somebody new.
@@ -403,9 +351,3 @@ class Intake:
                 postmaster=self._settings.postmaster,
             )
         return self._around
-
-
-def _has_structure(headers: Headers) -> bool:
-    """True when a letter is more than one plain text."""
-    declared = (headers.raw("content-type") or b"text/plain").lstrip().lower()
-    return not declared.startswith(b"text/plain") or "content-disposition" in headers

@@ -41,6 +41,7 @@ from gateway.opening import mac_secrets, open_record, open_room, policy_limits
 from gateway.outgoing import Timeouts
 from gateway.policy_desk import act_on_policy
 from gateway.policy_watch import PolicyWatch
+from gateway.reading_room import ContentReader
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
@@ -169,6 +170,7 @@ class Gateway:
             await loop.run_in_executor(None, self._mark)
             await self.names.close()
             await self.room.close()
+            await self.rooms.close()
             self.record.let_go()
             executor.shutdown(wait=True)
 
@@ -202,6 +204,7 @@ class Gateway:
             return self.directory.current
 
         self.room = SigningRoom()
+        self.rooms = ContentReader()
         composer = Composer(
             Identity(
                 hostname=settings.gateway.hostname,
@@ -293,6 +296,7 @@ class Gateway:
             inbound,
             relaying,
             executor,
+            self.rooms,
             Authentication(checks, self.names, executor),
         )
 

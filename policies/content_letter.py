@@ -32,26 +32,28 @@ from tracker.mime import (
 )
 
 MAX_ATTACHMENTS = 200  # that are looked at in one letter
-MAX_PLAIN = 65_536  # octets of a letter whose parts are looked for by whoever asks ``plain``
+MAX_PLAIN = 65_536  # octets of a letter whose parts are looked for where it is not read in a room
 
 WALK = Limits(depth=30, parts=1000, passes=10, seconds=1.0)
 _PLAIN_WALK = Limits(depth=3, parts=8, passes=4, seconds=0.2)
 _TEXTS = frozenset({"text/plain", "text/html"})
 _UU = re.compile(rb"(?:\A|\n)begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n[\x20-\x60]")
 _DUPLICATES = frozenset({"duplicate Content-Type", "duplicate Content-Transfer-Encoding"})
-PGP_MARK = b"-----BEGIN PGP MESSAGE-----"
+_PGP_MARK = b"-----BEGIN PGP MESSAGE-----"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """What was read. ``own`` is the digest of the author's own fields and the body, ``text`` that of the
-    text, ``parts`` those of the other leaves; None and empty where reading was cut off."""
+    text, ``parts`` those of the other leaves; None and empty where reading was cut off. ``pgp``: an
+    encrypted OpenPGP message stands in it as text."""
 
     attachments: tuple[AttachmentFact, ...] = ()
     undecidable: tuple[str, ...] = ()
     own: bytes | None = None
     text: bytes | None = None
     parts: tuple[bytes, ...] = ()
+    pgp: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -61,6 +63,7 @@ class Content:
             "own": self.own.hex() if self.own is not None else None,
             "text": self.text.hex() if self.text is not None else None,
             "parts": [p.hex() for p in self.parts],
+            "pgp": self.pgp,
         }
 
     @classmethod
@@ -73,15 +76,10 @@ class Content:
                 own=bytes.fromhex(data["own"]) if data["own"] is not None else None,
                 text=bytes.fromhex(data["text"]) if data["text"] is not None else None,
                 parts=tuple([bytes.fromhex(p) for p in data["parts"]]),
+                pgp=bool(data["pgp"]),
             )
         except (KeyError, TypeError, AttributeError) as e:
             raise ValueError(f"no content of a letter: {e!r}") from None
-
-
-def one_text(headers: Headers) -> bool:
-    """True when a letter says that it is one plain text."""
-    declared = (headers.raw("content-type") or b"text/plain").lstrip().lower()
-    return declared.startswith(b"text/plain") and "content-disposition" not in headers
 
 
 def has_files_in_text(octets: Buffer) -> bool:
@@ -89,8 +87,14 @@ def has_files_in_text(octets: Buffer) -> bool:
     return octets.find(b"begin") >= 0 and _UU.search(octets) is not None
 
 
+def has_pgp_in_text(octets: Buffer, headers: Headers) -> bool:
+    """True when an encrypted OpenPGP message stands in the body as it is (RFC 9580 §6.2)."""
+    return octets.find(_PGP_MARK, headers.body_start) >= 0
+
+
 def plain(octets: Buffer, headers: Headers) -> Structure | None:
-    """The structure of a letter that is nothing but a text, or a text and its HTML; None for any other."""
+    """The structure of a letter of at most ``MAX_PLAIN`` octets that is nothing but a text, or a text and
+    its HTML; None for any other."""
     if len(octets) > MAX_PLAIN or has_files_in_text(octets):
         return None
     declared = (headers.raw("content-type") or b"text/plain").lstrip().lower()
@@ -146,6 +150,7 @@ def read(octets: Buffer, bounds: Bounds | None = None) -> Content:
         own=own_digest(octets, headers),
         text=made.text,
         parts=tuple([p.sha256 for p in made.parts]),
+        pgp=has_pgp_in_text(octets, headers),
     )
 
 

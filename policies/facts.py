@@ -313,10 +313,14 @@ def candidates(conn: Connection, directory: Directory) -> tuple[Agency, ...]:
 
 
 def of_envelope(
-    conn: Connection, sender: Address, recipients: Sequence[Recipient], around: Surroundings
+    conn: Connection,
+    sender: Address,
+    recipients: Sequence[Recipient],
+    around: Surroundings,
+    at_us: int = 0,
 ) -> Facts:
     """The facts known at RCPT time, before there is a header."""
-    return _compute(conn, sender, recipients, around, None, 0, {})
+    return _compute(conn, sender, recipients, around, None, 0, {"at_us": at_us})
 
 
 def compute(
@@ -332,11 +336,13 @@ def compute(
     needs: Iterable[str] = (),
     answered: Answered | None = None,
     results: Sequence[tuple[str, str]] = (),
+    pgp: bool = False,
     at_us: int = 0,
 ) -> Facts:
     """The facts of a letter whose header was scanned. ``size`` in octets; ``looped``: our own
     Wasl-Instance stands in it (the caller checks its MAC). ``needs`` names header fields, in any
-    case, whose values a rule asks for; ``at_us`` is now, UTC. What was found out elsewhere, of the
+    case, whose values a rule asks for; ``pgp``: an encrypted message stands in the body as text;
+    ``at_us`` is now, UTC. What was found out elsewhere, of the
     content, the letter answered and the checks of authenticity, is given and kept as it is."""
     given: dict[str, Any] = {
         "looped": looped,
@@ -347,7 +353,8 @@ def compute(
         "results": tuple(results),
         "at_us": at_us,
     }
-    return _compute(conn, envelope.sender, envelope.recipients, around, headers, size, given)
+    facts = _compute(conn, envelope.sender, envelope.recipients, around, headers, size, given)
+    return replace(facts, crypto=Crypto.PGP) if pgp and facts.crypto is Crypto.NONE else facts
 
 
 def _compute(
