@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gateway import metrics
@@ -112,7 +112,7 @@ class HoldClock:
     def __init__(
         self,
         crossing: Crossing,
-        schedule: Callable[[], RetrySchedule],
+        schedule: RetrySchedule,
         relay: Relay | None,
         refusals: Refusals,
         *,
@@ -136,11 +136,18 @@ class HoldClock:
             except Exception as error:
                 _log.error("holds could not be looked at, trying again: %s", error)
 
+    async def close(self) -> None:
+        """Write what was counted."""
+        try:
+            await self._refusals.write(self._crossing)
+        except Exception as error:
+            _log.error("the last refusals were not counted: %s", error)
+
     async def look(self) -> int:
         """Decide what is due now; returns how many holds that ended."""
         at, ended = now_us(), 0
         record = self._crossing.record
-        with_room = Expiry(at_us=at, expires_us=self._schedule().expires_us(at))
+        with_room = Expiry(at_us=at, expires_us=self._schedule.expires_us(at))
         while await asyncio.get_running_loop().run_in_executor(None, self._due, at):
             lot: list[Decided] = await self._crossing.at_record(record.hold_desk, with_room)
             ended += len(lot)

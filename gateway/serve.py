@@ -32,6 +32,7 @@ from gateway.control import ControlServer
 from gateway.crossing import Crossing
 from gateway.data_lock import Busy, DataLock
 from gateway.desk import WireLimits
+from gateway.holding import HoldClock
 from gateway.inbound import Inbound
 from gateway.instance import Instance
 from gateway.intake import Intake, IntakeSettings
@@ -42,6 +43,7 @@ from gateway.outgoing import Timeouts
 from gateway.policy_desk import act_on_policy
 from gateway.policy_watch import PolicyWatch
 from gateway.reading_room import ContentReader
+from gateway.refusals import Refusals
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
@@ -136,6 +138,8 @@ class Gateway:
             self._start(self.notices.run(), "notices")
         if "upkeep" in self.roles:
             self._start(self._upkeep(), "upkeep")
+        if {"upkeep", "smtp"} & set(self.roles):
+            self._start(self.hold_clock.run(), "holds")
         self._start(self._watch(), "watch")
         control = ControlServer(settings.gateway.data_dir, self._handlers())
         await control.start()
@@ -167,6 +171,7 @@ class Gateway:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.hold_clock.close()
             await loop.run_in_executor(None, self._mark)
             await self.names.close()
             await self.room.close()
@@ -277,6 +282,7 @@ class Gateway:
             signatures=a.signatures,
             timeout_s=a.timeout.total_seconds(),
         )
+        refusals = Refusals()
         self.intake = Intake(
             crossing,
             IntakeSettings(
@@ -298,7 +304,9 @@ class Gateway:
             executor,
             self.rooms,
             Authentication(checks, self.names, executor),
+            refusals,
         )
+        self.hold_clock = HoldClock(crossing, schedule, relaying, refusals)
 
     async def _listen(self) -> None:
         settings = self.settings
