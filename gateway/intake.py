@@ -336,6 +336,8 @@ class Intake:
             await self._crossing.at_record(self._record.note_desk, note)
         except (NoSuchDelivery, UnknownMove):
             _log.info("what was forwarded is no longer in the record")
+        except Exception:  # the copy itself is recorded, and its 250 due
+            _log.exception("that a letter was forwarded could not be noted")
 
     def _refused(self, conn: Connection, sender: Address, recipient: str, reply: Reply) -> None:
         metrics.REFUSED.labels(str(reply.status or reply.code)).inc()
