@@ -46,7 +46,7 @@ def seal_fields(
                 covered.update(header.relaxed(sets.by_instance[i][name]) + b"\r\n")
     for name, line in ((RESULTS, seen), (MESSAGE, message)):
         covered.update(relaxed_line(name, line[line.index(b":") + 1 :]) + b"\r\n")
-    seal = b"ARC-Seal: i=%d; a=%b; cv=%b; d=%b; s=%b;\r\n\tt=%d;\r\n\tb=" % (
+    seal = b"ARC-Seal: i=%d; a=%b; cv=%b;\r\n\td=%b; s=%b;\r\n\tt=%d;\r\n\tb=" % (
         number,
         key.algorithm.encode(),
         chain.encode(),
@@ -87,7 +87,7 @@ def _message_signature(
     if not header.fields(b"from"):
         raise NoFromError("no From field")
     field = (
-        b"ARC-Message-Signature: i=%d; a=%b; c=relaxed/relaxed; d=%b; s=%b;\r\n"
+        b"ARC-Message-Signature: i=%d; a=%b; c=relaxed/relaxed;\r\n\td=%b; s=%b;\r\n"
         b"\tt=%d;\r\n\th=%b;\r\n\tbh=%b;\r\n\tb="
         % (
             number,

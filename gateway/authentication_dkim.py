@@ -153,10 +153,10 @@ def _read(
 
 
 def signed_names(value: bytes) -> tuple[bytes, ...]:
-    """The names of ``h=`` in lower case; raises :class:`FormError`."""
+    """The names of ``h=`` in lower case; an empty one stands for nothing. Raises :class:`FormError`."""
     names = tuple(name.strip(b" \t\r\n").lower() for name in value.split(b":"))
-    if len(names) > MAX_NAMES or not all(names):
-        raise FormError("malformed h=")
+    if len(names) > MAX_NAMES:
+        raise FormError("too many names in h=")
     return names
 
 

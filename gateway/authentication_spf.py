@@ -306,12 +306,12 @@ def _network(name: str, rest: str) -> ipaddress.IPv4Network | ipaddress.IPv6Netw
     if not rest.startswith(":"):
         raise _Permanent(f"{name} needs a network")
     address, slash, length = rest[1:].partition("/")
-    if slash and not re.fullmatch(r"0|[1-9]\d{0,2}", length):
+    if "%" in address or (slash and not re.fullmatch(r"0|[1-9]\d{0,2}", length)):
         raise _Permanent(f"{name} has a malformed prefix length")
     try:
         if name == "ip4":
             return ipaddress.IPv4Network(f"{address}/{length or 32}", strict=False)
-        return ipaddress.IPv6Network(f"{address.partition('%')[0]}/{length or 128}", strict=False)
+        return ipaddress.IPv6Network(f"{address}/{length or 128}", strict=False)
     except ValueError:
         raise _Permanent(f"{name} of no network") from None
 
