@@ -19,7 +19,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from gateway.instance import Instance
-from gateway.outgoing import Outgoing, OutRecipient, orcpt_of
+from gateway.outgoing import OUTWARD, Outgoing, OutRecipient, orcpt_of
 from gateway.reverse_path import ReversePath
 from gateway.sealing import KeyName, KeyRing, Order, seal
 from gateway.sign import body_hash
@@ -110,6 +110,7 @@ class Composer:
             opened = self._open.setdefault(parcel.submission_id, opened)
         edit = await self._edit(self._order(batch), opened, parcel.archive_key)
         tagged = batch[0].tag
+        outward = _outward(batch)
         return Sending(
             outgoing=Outgoing(
                 sender=self._sender(batch),
@@ -117,7 +118,8 @@ class Composer:
                 ret="HDRS" if tagged else parcel.ret,
                 envid=parcel.wire_id if tagged else parcel.envid,
                 smtputf8=parcel.smtputf8 or any(not c.recipient.ascii for c in batch),
-                requiretls=parcel.requiretls or any(c.require_tls for c in batch),
+                requiretls=parcel.requiretls or any(o.get("requiretls") for o in outward),
+                require_tls=any(c.require_tls for c in batch),
                 eightbit=parcel.body != "7BIT",
                 pieces=edit.pieces(opened.view),
             ),
@@ -189,7 +191,7 @@ class Composer:
             smtputf8=parcel.smtputf8,
             instance=self._instance.value(parcel.letter_id),
             number=number,
-            subject_tag=f"[{number}]" if number and claim.subject_tag else None,
+            subject_tag=_subject_tag(number, batch) if number and claim.subject_tag else None,
             classification=parcel.classification or None,
             urgency=parcel.urgency or None,
             authentication_results=parcel.facts.get("authentication_results") or "none",
@@ -197,6 +199,7 @@ class Composer:
             domain=self._identity.domain,
             chain=chain,
             seals=seals,
+            due_us=parcel.letter_due_us,
         )
 
     def _chain(self, results: Any, tagged: bool, signed: bool) -> tuple[str, tuple[KeyName, ...]]:
@@ -229,6 +232,19 @@ class Composer:
             return ()
         found = agency.dkim_for(domain.lower())
         return tuple([(str(key.key_file), key.domain, key.selector) for key in found])
+
+
+def _outward(batch: list[Claim]) -> list[dict[str, Any]]:
+    """What policy wants of each recipient's copy beside what stands in the claim; nearly always nothing."""
+    outward = batch[0].parcel.facts.get(OUTWARD)
+    return [outward.get(c.recipient.key) or {} for c in batch] if outward else []
+
+
+def _subject_tag(number: str, batch: list[Claim]) -> str:
+    """The tag in the shape that policy gives all these recipients, else in the usual one."""
+    shapes = {one.get("subject") for one in _outward(batch)}
+    shape = shapes.pop() if len(shapes) == 1 else None
+    return (shape or "[{number}]").replace("{number}", number)
 
 
 def _recipient(claim: Claim) -> OutRecipient:

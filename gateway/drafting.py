@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway import metrics
-from gateway.outgoing import orcpt_of
+from gateway.outgoing import OUTWARD, orcpt_of
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from policies.agency import Agency, Mode
@@ -47,7 +47,6 @@ from tracker.states import State
 
 _log = logging.getLogger("wasl.intake")
 
-OUTWARD = "outward"  # in the stored facts: what policy wants of single recipients' copies on the wire
 _TOGETHER = 200  # recipients: a letter to more is left to the relay's own claiming
 
 
@@ -138,7 +137,7 @@ class Drafting:
             urgency=_highest([v.urgency for v in verdicts], marks.urgencies if marks else None),
             due_us=min([v.due_us for v in verdicts if v.due_us is not None], default=None),
             number_shape=self._settings.number_shape if kind is LetterKind.LETTER else None,
-            facts=_stored(facts, read, verdicts, letters),
+            facts=_stored(facts, read, verdicts, letters, marks),
             facts_version=FACTS_VERSION,
             decision=decision.to_json() if letters else {},
             policy_version=policy.version,
@@ -336,7 +335,9 @@ class Drafting:
         return tuple(dict.fromkeys(hits)), tuple(dict.fromkeys(would))
 
 
-def _stored(facts: Facts, read: Read, verdicts: Sequence[Verdict], letters: bool) -> dict[str, Any]:
+def _stored(
+    facts: Facts, read: Read, verdicts: Sequence[Verdict], letters: bool, marks: Marks | None
+) -> dict[str, Any]:
     """What is kept of the facts: of mail that is no letter next to nothing."""
     stored: dict[str, Any] = facts.to_json() if letters else {"v": FACTS_VERSION, "hops": facts.hops}
     if facts.results:
@@ -348,12 +349,23 @@ def _stored(facts: Facts, read: Read, verdicts: Sequence[Verdict], letters: bool
         if v.requiretls or v.subject_shape is not None:
             wanted: dict[str, Any] = {"requiretls": True} if v.requiretls else {}
             if v.subject_shape is not None:
-                wanted["subject"] = v.subject_shape
+                wanted["subject"] = _shape(v.subject_shape, v, facts, marks)
             for address in (v.redirect or v.mailbox or v.recipient.address, *v.copies):
                 outward[address.key] = wanted
     if outward:
         stored[OUTWARD] = outward
     return stored
+
+
+def _shape(shape: str, v: Verdict, facts: Facts, marks: Marks | None) -> str:
+    """A subject tag's shape with all filled in but the number, which the record gives."""
+    for name, word, scale in (
+        ("{classification}", v.classification, marks.classifications if marks else None),
+        ("{urgency}", v.urgency, marks.urgencies if marks else None),
+    ):
+        degree = next((d.ar for d in scale.degrees if d.id == word), word) if scale else word
+        shape = shape.replace(name, degree)
+    return shape.replace("{agency}", facts.submitter or "")
 
 
 def _built_in(file: str) -> bool:

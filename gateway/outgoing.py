@@ -85,7 +85,8 @@ class Outgoing:
     ret: str | None = None
     envid: str | None = None
     smtputf8: bool = False
-    requiretls: bool = False
+    requiretls: bool = False  # and REQUIRETLS (RFC 8689) from hop to hop
+    require_tls: bool = False  # not over a connection in clear
     eightbit: bool = False
 
 
@@ -145,6 +146,9 @@ class Outcome:
             lines.append(f"{result.stage}: {result.told}{' (in doubt)' if result.in_doubt else ''}")
         return "\n".join(lines)
 
+
+OUTWARD = "outward"
+"""In the stored facts of a letter: what policy wants of single recipients' copies, by ``Address.key``."""
 
 _XCHARS = re.compile(r"[!-*,-<>-~]*")
 

@@ -53,6 +53,7 @@ class Order(NamedTuple):
     message_id: str | None
     domain: str = ""  # the gateway's own, under which it seals
     chain: str = ""  # the ARC chain that came in: none, pass or fail
+    due_us: int | None = None  # when an answer is due
     seals: tuple[KeyName, ...] = ()  # the gateway's keys, when an ARC set is due: its first RSA key makes it
 
 
@@ -168,6 +169,7 @@ def _tags(order: Order, headers: Headers) -> Tags:
         subject_tag=order.subject_tag,
         classification=order.classification,
         urgency=order.urgency,
+        due=header_writer.date(order.due_us, zone) if order.due_us is not None else None,
         instance=order.instance,
         # RFC 6409 §8.2, §8.3: what is missing is added here; a later server would break the signature.
         date=None if "date" in headers else header_writer.date(order.at_us, zone),

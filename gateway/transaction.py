@@ -222,6 +222,8 @@ def cannot_carry(
         return Reply.of(554, "5.6.0", f"Not sent: {fault} in the letter or its envelope")
     if mail.requiretls and (tls is None or not tls.verified or "REQUIRETLS" not in extensions):
         return Reply.of(550, "5.7.30", "REQUIRETLS is asked for and the next hop does not offer it")
+    if mail.require_tls and tls is None:
+        return Reply.of(550, "5.7.10", "Policy asks for encryption and the next hop does not offer it")
     limit = extensions.get("SIZE", "").partition(" ")[0]
     if limit.isascii() and limit.isdecimal() and len(limit) < 19 and 0 < int(limit) < content.size:
         text = f"The next hop takes {int(limit)} octets, the letter has {content.size}"
