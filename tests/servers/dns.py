@@ -68,7 +68,7 @@ class NameServer:
             reply.answer.append(dns.rrset.from_text(question.name, 60, "IN", kind, *found))
         elif not any(known == name for known, _ in self.records):
             reply.set_rcode(dns.rcode.NXDOMAIN)
-        return reply.to_wire()
+        return reply.to_wire(max_size=65_535)
 
 
 def _plain(name: str) -> str:

@@ -117,7 +117,7 @@ def test_a_chain_of_three_with_changes_between() -> None:
         (b"i=1; wasl.example; dkim=pass", b"i=1; wasl.example; dkim=fail"),
         (b"cv=none", b"cv=pass"),
         (b"cv=none", b"cv=fail"),
-        (b"cv=none; ", b""),
+        (b"cv=none;", b""),
         (b"cv=none;", b"cv=none; h=from;"),
         (b"ARC-Seal: i=1", b"ARC-Seal: i=2"),
         (b"ARC-Seal: i=1", b"ARC-Seal: i=51"),
