@@ -35,6 +35,7 @@ _SENTENCES: dict[Event, str] = {
     Event.REQUEUED: N_("Put into the queue again for %(address)s by %(person)s"),
     Event.FETCHED: N_("The client of %(address)s fetched it"),
     Event.SEEN: N_("Seen (a hint, not conclusive): %(agency)s"),
+    Event.NOTICED: N_("Noticed in the mailbox (a hint): %(text)s · %(person)s"),
     Event.READ: N_("Matched read receipt from %(address)s"),
     Event.REGISTERED: N_("Registered as incoming %(number)s by %(person)s, %(agency)s"),
     Event.IN_PROGRESS: N_("In progress: %(text)s · %(person)s, %(agency)s"),
@@ -52,6 +53,11 @@ _UNREAD = N_("The client of %(address)s answers, but proves no reading: %(reply)
 _TURNED_DOWN = N_("Not released for %(address)s, refused by %(person)s")
 _NOT_DECIDED = N_("Not released for %(address)s: nobody approved it in time")
 _RELEASED_BY_TIME = N_("Released for delivery to %(agency)s: the time for a decision ran out")
+_NOTICED = {
+    "moved": N_("Moved to %(target)s in the mailbox (a hint) · %(person)s"),
+    "copied": N_("Copied to %(target)s in the mailbox (a hint) · %(person)s"),
+    "removed": N_("Removed from its folder (a hint) · %(person)s"),
+}
 _TAKEN_IN = N_("Taken in: %(text)s · %(person)s, %(agency)s")
 _IN_THE_BOX = N_("Found in the mailbox %(address)s")
 _REPORTED = N_("The server of %(agency)s reports it in the mailbox %(address)s")
@@ -187,6 +193,8 @@ def _sentence(
         text = _IN_THE_BOX if line.source == "imap" else _REPORTED
     if line.event is Event.REGISTERED and number is None:
         text = _TAKEN_IN
+    if line.event is Event.NOTICED:
+        text = _NOTICED.get(str(detail.get("act")), text)
     if line.event is Event.AUTO_REPLY and line.source == "mdn":
         text = _UNREAD
     if line.event is Event.REFUSED and detail.get("hold"):

@@ -55,6 +55,7 @@ class Event(StrEnum):
     CANCELLED = "cancelled"
     FETCHED = "fetched"
     SEEN = "seen"  # a hint beside the ladder
+    NOTICED = "noticed"  # moved, copied, marked or removed in the mailbox: a hint beside the ladder
     READ = "read"
     REGISTERED = "registered"
     IN_PROGRESS = "in-progress"  # the registry works on it
@@ -107,6 +108,7 @@ MOVES: dict[Event, Effect] = {
     ),
     Event.FETCHED: Effect(grade=Grade.FETCHED),
     Event.SEEN: Effect(),
+    Event.NOTICED: Effect(),
     Event.READ: Effect(grade=Grade.READ),
     Event.REGISTERED: Effect(grade=Grade.REGISTERED),
     Event.IN_PROGRESS: Effect(grade=Grade.REGISTERED),  # and opens again what was closed or returned
