@@ -19,11 +19,12 @@ from gateway import metrics
 from gateway.crossing import Crossing
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
+from policies.chain import Policy
 from policies.directory import Agency, Directory
-from tracker import due_receipts
+from tracker import due_receipts, rule_notice
 from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
 from tracker.archive import Octets
-from tracker.due_receipts import Bundle, DeliveryRow, DueReceipt
+from tracker.due_receipts import NOTIFY, Bundle, DeliveryRow, DueReceipt
 from tracker.evidence_record import Evidence, evidence_file, evidence_record
 from tracker.header import scan
 from tracker.ledger import EvidenceRow, Ledger, opening, proof_text
@@ -43,6 +44,7 @@ from tracker.notice import GatewayIdentity, Kind, LetterFacts, Notice, Recipient
 from tracker.receipt_due import ReceiptSettings
 from tracker.receipts import compose, needs
 from tracker.reply import EnhancedStatus, Reply, ReplyError
+from tracker.rule_notice import RuleNotice, RuleTold
 from tracker.states import Event, Grade
 
 _log = logging.getLogger("wasl.notices")
@@ -64,7 +66,7 @@ class NoticeSettings:
 @dataclass(frozen=True, slots=True)
 class _Made:
     bundle: Bundle
-    to: Address
+    to: tuple[Address, ...]
     message: bytes
 
 
@@ -79,7 +81,9 @@ class Notices:
         schedule: RetrySchedule,
         relay: Relay | None,
         executor: Executor,
+        policy: Callable[[], Policy] | None = None,
     ) -> None:
+        self._policy = policy
         self._crossing = crossing
         self._record = crossing.record
         self._settings = settings
@@ -121,35 +125,28 @@ class Notices:
 
     async def _accept(self, item: _Made) -> None:
         at = now_us()
-        home = self._directory().by_domain(item.to.host)
-        code = home.code if home is not None else None
         needed = needs(item.message)
         relay = self._relay
-        hand_over = relay is not None and relay.has_room
-        recipient = Recipient(address=item.to, notify="NEVER")
-        hop = self._way(item.to, item.bundle.letter.agency)
+        drafts = tuple(self._draft(to, item.bundle.letter.agency) for to in item.to)
+        hand_over = relay is not None and relay.has_room and all(relay.may_take(d.hop) for d in drafts)
         acceptance = Acceptance(
             submission_id=self._record.ids.next(),
             kind=LetterKind.RECEIPT,
             peer=Connection(door=Door.SELF, peer="127.0.0.1"),
             envelope=Envelope(
                 sender=NULL_PATH,
-                recipients=(recipient,),
+                recipients=tuple(d.recipient for d in drafts),
                 body="8BITMIME" if needed.eightbit else "7BIT",
-                smtputf8=needed.smtputf8 or not item.to.ascii,
+                smtputf8=needed.smtputf8 or not all(to.ascii for to in item.to),
             ),
             octets=Octets.of(item.message),
             at_us=at,
             expires_us=self._schedule.expires_us(at),
-            deliveries=(
-                DeliveryDraft(
-                    recipient=recipient, kind=DeliveryKind.RECEIPT, agency=code, hop=hop, sign=True
-                ),
-            ),
+            deliveries=drafts,
             message_id=scan(item.message).message_id,
             receipt_for=item.bundle.letter.id,
             receipt_ids=tuple(r.id for r in item.bundle.receipts),
-            hand_to=relay.owner if relay is not None and hand_over and relay.may_take(hop) else None,
+            hand_to=relay.owner if relay is not None and hand_over else None,
             lease_us=relay.lease_until(at) if relay is not None else 0,
         )
         accepted: Accepted = await self._crossing.at_record(self._record.accept_desk, acceptance)
@@ -157,6 +154,16 @@ class Notices:
             metrics.RECEIPTS.labels(receipt.kind).inc()
         if accepted.claims and relay is not None:
             relay.take(accepted.claims)
+
+    def _draft(self, to: Address, submitter: str | None) -> DeliveryDraft:
+        home = self._directory().by_domain(to.host)
+        return DeliveryDraft(
+            recipient=Recipient(address=to, notify="NEVER"),
+            kind=DeliveryKind.RECEIPT,
+            agency=home.code if home is not None else None,
+            hop=self._way(to, submitter),
+            sign=True,
+        )
 
     def _uncovered(self) -> bool:
         with self._record.read() as conn:
@@ -170,13 +177,16 @@ class Notices:
                 conn, now_us(), settings=self._settings.receipts, digest_us=self._settings.digest_us
             )
             for bundle in bundles:
-                to = self._address(bundle)
-                if to is None:
-                    told = bundle.receipts[0]
+                told = bundle.receipts[0]
+                to = self._addresses(bundle)
+                if not to:
                     _log.warning("nobody can be told of %s: no way to %r", told.kind, told.recipient)
                     hopeless += bundle.receipts
                     continue
                 try:
+                    if told.kind == NOTIFY:
+                        made.append(_Made(bundle, to, self._rule_notice(conn, bundle, to)))
+                        continue
                     notice = self._notice(bundle, to)
                     evidence, proof = self._proof(conn, bundle, notice)
                     made.append(_Made(bundle, to, compose(replace(notice, evidence=evidence, proof=proof))))
@@ -185,13 +195,40 @@ class Notices:
                     hopeless += bundle.receipts
         return made, hopeless
 
-    def _address(self, bundle: Bundle) -> Address | None:
-        """Whom to tell; None for an address to which no next hop leads."""
-        try:
-            to = Address.parse(bundle.receipts[0].recipient)
-        except AddressError:
-            return None
-        return to if self._way(to, bundle.letter.agency) else None
+    def _addresses(self, bundle: Bundle) -> tuple[Address, ...]:
+        """Whom to tell: those to whom a next hop leads."""
+        out: list[Address] = []
+        for word in bundle.receipts[0].recipient.split(" "):
+            try:
+                to = Address.parse(word)
+            except AddressError:
+                continue
+            if self._way(to, bundle.letter.agency):
+                out.append(to)
+        return tuple(out)
+
+    def _rule_notice(self, conn: Any, bundle: Bundle, to: tuple[Address, ...]) -> bytes:
+        """The mail to those whom a rule wants told."""
+        letter = bundle.letter
+        applied = due_receipts.applied(conn, letter.id)
+        policy = self._policy() if self._policy is not None else None
+        rules: list[RuleTold] = []
+        for name in applied.rules:
+            rule = policy.rule(name) if policy is not None else None
+            if rule is None or rule.effect.notify:  # one that is gone by now may have been it
+                rules.append(RuleTold(id=name, ar=rule.ar if rule else "", en=rule.en if rule else ""))
+        return rule_notice.compose(
+            RuleNotice(
+                gateway=self._settings.gateway,
+                to=to,
+                rules=tuple(rules),
+                number=letter.number,
+                author=letter.author or letter.sender,
+                subject=letter.subject,
+                recipients=applied.recipients,
+                at_us=letter.accepted_us,
+            )
+        )
 
     def _way(self, to: Address, submitter: str | None) -> str:
         """The next hop towards an author; empty when there is none.
@@ -208,8 +245,11 @@ class Notices:
             return ""
         return next((hop.name for hop in (agency.outbound, agency.next_hop) if hop is not None), "")
 
-    def _notice(self, bundle: Bundle, to: Address) -> Notice:
+    def _notice(self, bundle: Bundle, to: tuple[Address, ...]) -> Notice:
         letter = bundle.letter
+        author = to[0]
+        if letter.sender and letter.sender != str(author):  # policy has others told
+            author = Address.parse(letter.sender)
         sender = self._agency(letter.agency)
         recipients: list[RecipientFacts] = []
         for receipt in bundle.receipts:
@@ -234,11 +274,11 @@ class Notices:
             kind=kind,
             gateway=self._settings.gateway,
             letter=LetterFacts(
-                author=to,
+                author=author,
                 accepted_us=letter.accepted_us,
                 number=letter.number,
                 subject=letter.subject,
-                author_name=letter.author_name if to.key == letter.author.casefold() else "",
+                author_name=letter.author_name if author.key == letter.author.casefold() else "",
                 agency=letter.agency or "",
                 agency_ar=sender.name_ar if sender else "",
                 agency_en=sender.name_en if sender else "",
@@ -251,6 +291,7 @@ class Notices:
             at_us=max(r.at_us for r in bundle.receipts),
             original_headers=head,
             original=original,
+            to=() if to == (author,) else to,
         )
 
     def _recipient(self, receipt: DueReceipt, d: DeliveryRow) -> RecipientFacts:
@@ -275,8 +316,8 @@ class Notices:
             attempts=d.attempts,
             last_attempt_us=None if quiet else receipt.at_us,
             retry_until_us=d.expires_us if event in (Event.LATE, Event.HELD) else None,
-            reason_ar=str(detail.get("ar") or ""),
-            reason_en=str(detail.get("en") or ""),
+            reason_ar=_reason(detail, "ar"),
+            reason_en=_reason(detail, "en"),
             person=str(detail.get("person") or ""),
             disposition=_disposition(detail) if event is Event.READ else "",
         )
@@ -317,6 +358,12 @@ class Notices:
 
     def _agency(self, code: str | None) -> Agency | None:
         return self._directory().agency(code) if code else None
+
+
+def _reason(detail: dict[str, object], language: str) -> str:
+    """The rule's words, and what a person wrote beside an act."""
+    words = [str(detail.get(key) or "").strip() for key in (language, "note")]
+    return " — ".join(word for word in words if word)
 
 
 def _as_told(row: EvidenceRow) -> DueReceipt:

@@ -268,6 +268,7 @@ class Gateway:
             schedule,
             relaying,
             executor,
+            lambda: self.policy.current,
         )
         inbound = Inbound(crossing, reverse_path, directory, schedule, executor)
         self.passwords = PasswordCheck(directory, settings.submission)

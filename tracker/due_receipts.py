@@ -230,6 +230,30 @@ def _letter(conn: Connection, letter_id: int) -> LetterRow | None:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What policy decided about a letter, as its record has it."""
+
+    rules: tuple[str, ...]  # ids of all rules that applied
+    recipients: tuple[tuple[str, str], ...]  # address, action
+
+
+def applied(conn: Connection, letter_id: int) -> Applied:
+    """The rules that applied to a letter and what became of its recipients, over all its transactions."""
+    s = schema.submission.c
+    rules: dict[str, None] = {}
+    recipients: dict[str, str] = {}
+    asked = select(s.decision).where(s.letter_id == letter_id).order_by(s.id).limit(100)
+    for decision in conn.scalars(asked):
+        if not isinstance(decision, dict):
+            continue
+        for path in decision.get("paths") or ():
+            rules |= dict.fromkeys(str(rule) for rule in path.get("hits") or ())
+        for verdict in decision.get("verdicts") or ():
+            recipients[str(verdict.get("to") or "")] = str(verdict.get("action") or "")
+    return Applied(rules=tuple(rules), recipients=tuple(recipients.items()))
+
+
 def drop(conn: Connection, receipts: Sequence[DueReceipt]) -> None:
     """Mark receipts that cannot be sent (their author can get none), so that they are not tried for ever."""
     r = schema.receipt.c

@@ -174,6 +174,7 @@ class Notice:
     original: bytes | None = None  # the whole letter, to be returned with a failure (RET=FULL)
     evidence: bytes | None = None  # evidence.json
     proof: bytes | None = None  # proof.txt
+    to: tuple[Address, ...] = ()  # who gets it; nobody named: the author
 
     def __post_init__(self) -> None:
         if not self.recipients:

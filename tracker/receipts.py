@@ -67,7 +67,8 @@ def compose(notice: Notice) -> bytes:
     out = bytearray()
     out += hw.structured("Date", hw.date(notice.at_us, gateway.zone))
     out += hw.address_field("From", [(gateway.display, gateway.address)])
-    out += hw.address_field("To", [(shown(letter.author_name, 120), letter.author)])
+    to = [("", address) for address in notice.to] or [(shown(letter.author_name, 120), letter.author)]
+    out += hw.address_field("To", to)
     out += hw.field("Subject", subject(notice))
     out += hw.structured("Message-ID", hw.message_id(gateway.domain, seed.digest()))
     thread = _thread(notice)
