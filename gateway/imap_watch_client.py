@@ -185,12 +185,14 @@ class WatchClient(aioimaplib.IMAP4ClientProtocol):
     def _untagged(self, said: Answer) -> None:
         doing = self._command.name if self._command is not None else ""
         if said.kind == "BYE":
-            if doing != "LOGOUT":
-                self._break(Lost(f"it closes the connection: {shown(said.pieces[0])}"))
+            self._break(Lost(f"it closes the connection: {shown(said.pieces[0])}"))
         elif said.kind == "EXISTS" and said.number is not None:
             self.exists = said.number
             self.stirred.set()
-        elif said.kind in ("EXPUNGE", "VANISHED") or (said.kind == "FETCH" and doing == "IDLE"):
+        elif said.kind == "VANISHED":
+            if not said.pieces[0].startswith(b"(EARLIER)"):  # else it is what we asked for
+                self.stirred.set()
+        elif said.kind == "EXPUNGE" or (said.kind == "FETCH" and doing == "IDLE"):
             self.stirred.set()
         if self._take is not None:
             self._take(said)
@@ -211,7 +213,7 @@ class WatchClient(aioimaplib.IMAP4ClientProtocol):
                 command._event.set()
         self._ready.set()
         self.stirred.set()
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.abort()
 
     # What goes out.
@@ -372,11 +374,14 @@ class WatchClient(aioimaplib.IMAP4ClientProtocol):
         self.stirred.clear()
         return found
 
-    async def close(self) -> None:
-        """Say LOGOUT, for a second at most, and be gone."""
-        if self._fault is None:
-            with contextlib.suppress(WatchError, aioimaplib.AioImapException):
-                await self.run("LOGOUT", seconds=1.0)
+    def close(self) -> None:
+        """Say LOGOUT and be gone, without waiting for an answer."""
+        if self._fault is None and self.transport is not None:
+            if self._command is not None and self._command.name == "IDLE":
+                self.send("DONE")
+            self.send(f"{self.new_tag()} LOGOUT")
+            self._fault = Lost("closed")
+            self.transport.close()
         self._break(Lost("closed"))
 
 

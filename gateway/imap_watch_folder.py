@@ -47,6 +47,9 @@ class FolderReader:
         self._whole = False  # the flags of all our letters are to be asked for
         self._kept_at = 0.0
         self._stale = False  # the position in the record is behind
+        self._gone: list[tuple[int, int]] = []  # what was told to have vanished, last time
+        self._server_next: int | None = None  # UIDNEXT and HIGHESTMODSEQ when the folder was opened
+        self._fresh: int | None = None
 
     @property
     def waits(self) -> bool:
@@ -55,6 +58,8 @@ class FolderReader:
 
     async def open(self) -> None:
         """EXAMINE the folder and find the place where reading goes on."""
+        if self._stale and self._next > 1:
+            await self._keep()
         codes = await self._client.examine(self.place.folder)
         validity = number(codes.get("UIDVALIDITY"), _MAX_UID)
         if validity is None:
@@ -80,8 +85,9 @@ class FolderReader:
     async def catch_up(self) -> None:
         """Note all that is new or changed."""
         self._client.stirred.clear()
-        if self._client.exists:
-            await self._new()
+        following, self._server_next = self._server_next, None
+        if self._client.exists and (following is None or following > self._next):
+            await self._new(following)
         if self._later:
             await self._again()
         await self._changes()
@@ -90,17 +96,13 @@ class FolderReader:
 
     # What is new.
 
-    async def _new(self) -> None:
-        if self._server_next is not None and self._server_next <= self._next:
-            self._server_next = None
-            return
-        far = self._server_next is not None and self._server_next - self._next > GAP
-        if far and self._client.exists > SAMPLE:
-            await self._stretch()
-        while self._server_next is not None and self._server_next - self._next > WINDOW:
+    async def _new(self, following: int | None) -> None:
+        """Read what lies above; ``following`` is the folder's UIDNEXT where it is known."""
+        if following is not None and following - self._next > GAP and self._client.exists > SAMPLE:
+            await self._stretch(following)
+        while following is not None and following - self._next > WINDOW:
             await self._batches(await self._search(f"UID {self._next}:{self._next + WINDOW - 1}"))
             await self._arrived([], self._next + WINDOW)
-        self._server_next = None
         while uids := [uid for uid in await self._search(f"UID {self._next}:*") if uid >= self._next]:
             await self._batches(uids)
 
@@ -109,9 +111,8 @@ class FolderReader:
             part = uids[i : i + BATCH]
             await self._arrived(await self._read(uid_set(part)), part[-1] + 1)
 
-    async def _stretch(self) -> None:
+    async def _stretch(self, end: int) -> None:
         """Read a long stretch by the server's search, if that can be believed, else by ourselves."""
-        end = self._server_next or self._next
         newest: list[Seen] = []
         first = max(1, self._client.exists - SAMPLE + 1)
         await self._fetch(f"{first}:{self._client.exists}", ITEMS, newest, uid=False)
@@ -195,12 +196,15 @@ class FolderReader:
             ranges: list[tuple[int, int]] = []
             top = await self._since(f"{low}:{last}", since, gone, flags, ranges)
             highest = max(highest, top)
-            if ranges:
+            if ranges and ranges != self._gone:
                 await self._desk.vanished(self.place, ranges)
+                self._gone = ranges
             if flags and (sightings := await self._desk.changed(self.place, flags)):
                 await self._keep(sightings)
         if end > step:  # what changed in one window while another was read is asked for again
-            highest = max(since, self._fresh or 0)
+            highest = since
+        # The count that the folder had when it was opened: all changes up to there have been told now.
+        highest, self._fresh = max(highest, self._fresh or 0), None
         if highest != since:
             self._position = replace(self._position, modseq=highest)
             self._stale = True
@@ -264,9 +268,6 @@ class FolderReader:
         await self._desk.keep(self.place, self._position, sightings)
         self._kept_at = time.monotonic()
         self._stale = bool(self._later)
-
-    _server_next: int | None = None
-    _fresh: int | None = None
 
 
 def claim(items: dict[str, Any]) -> Seen | None:

@@ -171,7 +171,7 @@ class WatchedMailbox:
                 await self._take_turns(lane, client)
         finally:
             if client is not None:
-                await asyncio.shield(client.close())
+                client.close()
 
     async def _attend(self, lane: Lane, client: WatchClient, place: Place) -> None:
         """One folder, always open."""
@@ -182,6 +182,8 @@ class WatchedMailbox:
         while True:
             self._seen(lane)
             await self._rest(client, AGAIN_S if reader.waits else None)
+            if not (client.stirred.is_set() or reader.waits):
+                await reader.open()  # now and then, so that the count of changes does not fall behind
             await reader.catch_up()
 
     async def _take_turns(self, lane: Lane, client: WatchClient) -> None:

@@ -83,7 +83,7 @@ async def _mailbox(watch: Watch, sought: Sought, context: ssl.SSLContext) -> Loo
             raise Unwilling(missing)
         return None
     finally:
-        await asyncio.shield(client.close())
+        client.close()
 
 
 async def _folder(client: WatchClient, sought: Sought) -> int | None:
