@@ -73,9 +73,9 @@ class Commands:
         self._waiting = 0  # size of the literal that the server must agree to
 
     @property
-    def between(self) -> bool:
-        """No command has begun."""
-        return self._state == self.LINE and not self._rest
+    def idle(self) -> bool:
+        """Nothing is here that could go on."""
+        return not self._rest
 
     @property
     def fresh(self) -> bool:
@@ -197,7 +197,7 @@ class ResponseSink(Protocol):
 class Responses:
     """Frames what a server sends. :meth:`feed` returns what goes to the client now."""
 
-    __slots__ = ("_hidden", "_kind", "_left", "_long", "_rest", "_seen", "_sink", "_start", "_want")
+    __slots__ = ("_hidden", "_kind", "_left", "_long", "_rest", "_seen", "_sink", "_start", "_want", "all")
 
     def __init__(self, sink: ResponseSink) -> None:
         self._sink = sink
@@ -209,6 +209,7 @@ class Responses:
         self._long: bytes | None = None  # the end so far of a long line, while it comes
         self._seen: bytearray | None = None  # of a literal that the session looks at
         self._want = 0
+        self.all = False  # show every line, also those of which a large mailbox is made
 
     @property
     def between(self) -> bool:
@@ -238,7 +239,7 @@ class Responses:
                 if not self._left:
                     self._literal_over()
                 continue
-            if self._start and self._long is None:
+            if self._start and self._long is None and not self.all:
                 plain = _PLAIN.match(data, pos)
                 if plain is not None:
                     pos = plain.end()

@@ -26,6 +26,16 @@ WOULD = Counter(
     "wasl_shadow_rules_total", "Recipients to whom a rule in shadow mode would have applied", ["rule"]
 )
 SESSIONS = Gauge("wasl_smtp_sessions", "Open SMTP sessions")
+IMAP_SESSIONS = Gauge("wasl_imap_sessions", "Open IMAP sessions of clients")
+IMAP_LOGINS = Counter(
+    "wasl_imap_logins_total", "Logins through the IMAP proxy, by how they ended", ["result"]
+)
+IMAP_SIGHTS = Counter(
+    "wasl_imap_sights_total",
+    "What clients did with letters through the IMAP proxy, by what became of it",
+    ["event"],
+)
+IMAP_UNWATCHED = Counter("wasl_imap_unwatched_total", "IMAP sessions that go on unwatched because of a fault")
 QUEUE = Gauge("wasl_queue_deliveries", "Deliveries waiting, by state", ["state"])
 IN_FLIGHT = Gauge("wasl_relay_in_flight", "Deliveries being sent")
 LEDGER_SIZE = Gauge("wasl_ledger_size", "Entries in the ledger")

@@ -1,6 +1,6 @@
 """The supervisor: puts the parts together, starts the roles, keeps house, stops in order.
 
-Roles: ``smtp`` (all listeners), ``relay``, ``notices`` (receipts), ``dashboard``, ``upkeep``
+Roles: ``smtp`` and ``imap`` (their listeners), ``relay``, ``notices`` (receipts), ``dashboard``, ``upkeep``
 (checkpoints, reload, forgetting what is done). SIGTERM and SIGINT stop: listeners answer 421, letters being
 committed are finished, the relay ends what it began. SIGHUP reloads directory and policy, and so does a
 file of theirs that changed; a broken file leaves the last good one in force (promise 7). Raises
@@ -33,6 +33,7 @@ from gateway.crossing import Crossing
 from gateway.data_lock import Busy, DataLock
 from gateway.desk import WireLimits
 from gateway.holding import HoldClock
+from gateway.imap_role import ImapRole
 from gateway.inbound import Inbound
 from gateway.instance import Instance
 from gateway.intake import Intake, IntakeSettings
@@ -47,7 +48,7 @@ from gateway.refusals import Refusals
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
-from gateway.settings import Settings, WireDoor
+from gateway.settings import Listen, Settings, WireDoor
 from gateway.signing_room import SigningRoom
 from gateway.smtp_listener import SmtpListener
 from gateway.submission import PasswordCheck
@@ -65,7 +66,7 @@ _log = logging.getLogger("wasl.serve")
 
 WATCH_S = 1.0  # between two looks at the files of directory and policy
 
-ROLES = ("smtp", "relay", "notices", "dashboard", "upkeep")
+ROLES = ("smtp", "imap", "relay", "notices", "dashboard", "upkeep")
 
 
 class StartError(Trouble):
@@ -89,6 +90,7 @@ class Gateway:
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
         self._listeners: list[SmtpListener] = []
+        self._imap: ImapRole | None = None
         self._last_failure = 0.0
         self._disk_low = False
         self._reloading = asyncio.Lock()
@@ -148,6 +150,10 @@ class Gateway:
             await web.start()
             if "smtp" in self.roles:
                 await self._listen()
+            if "imap" in self.roles and any(entry.door.mailboxes for entry in settings.listen):
+                self._imap = ImapRole(settings, self.crossing, lambda: self.directory.current, executor)
+                self._tasks.append(self._imap.task)
+                self.addresses += await self._imap.listen(self._context)
             for door, host, port in self.addresses:
                 _log.info("listening: %s on %s port %d", door, host, port)
             self._write_addresses()
@@ -164,6 +170,8 @@ class Gateway:
             _log.info("stopping")
             await control.stop()
             grace = settings.limits.stop_grace.total_seconds()
+            if self._imap is not None:
+                await self._imap.stop(grace)
             await asyncio.gather(*(listener.stop(grace) for listener in self._listeners))
             self.notices.stop()
             await self.relay.stop(grace)
@@ -327,14 +335,10 @@ class Gateway:
             octets_in_flight=section.in_flight,
         )
         for entry in settings.listen:
-            certificate = entry.certificate or settings.tls.certificate
-            key = entry.key or settings.tls.key
+            if entry.door.mailboxes:
+                continue
             relaying = entry.door is WireDoor.RELAY
-            context = None
-            if certificate is not None and key is not None:
-                context = server_context(certificate, key, settings.tls.client_ca if relaying else None)
-            elif not relaying:
-                raise StartError(f"the listener {entry.address} needs a certificate: set [tls]")
+            context = self._context(entry)
             listener = SmtpListener(
                 self.intake,
                 Door.RELAY if relaying else Door.SUBMISSION,
@@ -348,6 +352,17 @@ class Gateway:
             for host, port in await listener.start(entry.address.host, entry.address.port):
                 self.addresses.append((entry.door.value, host, port))
             self._listeners.append(listener)
+
+    def _context(self, entry: Listen) -> ssl.SSLContext | None:
+        """The TLS of one door; raises :class:`StartError` where there must be one and is none."""
+        tls = self.settings.tls
+        certificate, key = entry.certificate or tls.certificate, entry.key or tls.key
+        relaying = entry.door is WireDoor.RELAY
+        if certificate is not None and key is not None:
+            return server_context(certificate, key, tls.client_ca if relaying else None)
+        if relaying:
+            return None
+        raise StartError(f"the listener {entry.address} needs a certificate: set [tls]")
 
     async def _wait(self) -> None:
         """Until told to stop, or a role ended that should not."""
