@@ -8,6 +8,8 @@ expect, and what cannot be read cannot be judged.
 
 from __future__ import annotations
 
+from functools import partial
+
 from policies import content_archive
 from policies.content_7z import read_7z
 from policies.content_finding import Bounds, Look, Undecided
@@ -84,7 +86,7 @@ def examine(content: bytes, name: str, look: Look) -> None:
             look.doubt("too large")
         except Exception:  # a reader met what its author did not foresee: undecided, never a lost letter
             look.doubt("unreadable")
-    if len(set(found)) > 1:
+    if len(set(found)) > 1 or (found == ["zip"] and not content.startswith(b"PK")):
         look.odd["polyglot"] = None
     if not found:
         if last in _LETTERS or name == "smime.eml":
@@ -150,9 +152,6 @@ def _enclosed(content: bytes, structure: Structure, look: Look) -> None:
         data = decoded(content, part)
         look.bounds.check()
         if part.content_type == "message/rfc822" and not kinds(data):
-            with look.level():
-                if look.deep:
-                    raise Undecided("nested")
-                read_letter(data, look)
+            look.below(partial(read_letter, data, look))
         else:
             look.inside(name, data)

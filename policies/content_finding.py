@@ -9,8 +9,7 @@ whole letter: processor seconds, members, octets inflated, levels. A reader that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from policies.content_name import MACRO_EXTENSIONS, extension, oddities, runs
@@ -103,29 +102,27 @@ class Look:
         elif last in MACRO_EXTENSIONS:
             self.macros = True
 
-    @property
-    def deep(self) -> bool:
-        """True below the last level that is looked at."""
-        return self._depth > self.bounds.depth
-
     def inside(self, name: str, content: bytes) -> None:
         """Look at what lies in this one."""
-        with self.level():
-            if self.deep:
-                self.doubt("nested")
-            else:
-                self._examine(content, name, self)
+        self.below(lambda: self._examine(content, name, self))
 
-    @contextmanager
-    def level(self) -> Iterator[None]:
-        """One level deeper; what cannot be decided there leaves the rest to be looked at."""
+    def below(self, step: Callable[[], None]) -> None:
+        """Take a step one level deeper, unless that is too deep."""
+        if self._depth >= self.bounds.depth:
+            self.doubt("nested")
+            return
         self._depth += 1
         try:
+            self.apart(step)
+        finally:
+            self._depth -= 1
+
+    def apart(self, step: Callable[[], None]) -> None:
+        """Look at one of several things: what cannot be decided of it leaves the others to be looked at."""
+        try:
             self.bounds.check()
-            yield
+            step()
         except Undecided as undecided:
             self.doubt(undecided.reason)
             if undecided.reason == "timeout":
                 raise
-        finally:
-            self._depth -= 1

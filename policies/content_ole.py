@@ -206,6 +206,6 @@ def _message(file: _Compound, look: Look) -> None:
             elif tag == "37010102":
                 contents.append(file.stream(entry))
     for name in names:
-        look.named(name)
+        look.named(name.split("\0", 1)[0])
     for content in contents:
         look.inside("", content)

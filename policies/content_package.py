@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from functools import partial
 
 from policies.content_finding import Look, Undecided
 from policies.content_name import HOLDS_MORE, extension
@@ -27,10 +28,14 @@ _PROGRAMS = frozenset(
 
 def read_zip(content: bytes, look: Look) -> None:
     """A zip archive, whatever it is for."""
-    found, before = entries(content, look.bounds)
+    try:
+        found, before = entries(content, look.bounds)
+    except Undecided:
+        look.archive = True
+        raise
+    if before and content.startswith(b"PK\x03\x04"):
+        raise Undecided("ambiguous")  # two archives, one behind the other
     names = {e.name.lower().replace("\\", "/").lstrip("/"): e for e in found}
-    if before and not content.startswith((b"PK\x03\x04", b"PK\x07\x08", b"PK00")):
-        look.odd["polyglot"] = None
     if any(e.encrypted for e in found):
         look.encrypted = True
     if not _PROGRAMS.isdisjoint(names):
@@ -75,29 +80,26 @@ def _open_document(content: bytes, names: dict[str, Entry], look: Look) -> None:
 def _members(content: bytes, found: list[Entry], look: Look) -> None:
     for entry in found:
         look.named(entry.name)
-        if entry.folder:
-            continue
-        if entry.encrypted:
-            continue  # said already: nobody sees into it
-        _content(content, entry, look)
+        if not entry.folder:
+            _content(content, entry, look)
 
 
 def _content(content: bytes, entry: Entry, look: Look) -> None:
     """Look at one member: at its head, and at all of it where that may hold more."""
-    with look.level():
-        if entry.encrypted:
-            look.encrypted = True
-            return
-        head = member(content, entry, look.bounds, HEAD)
-        more = kinds(head) or extension(entry.name) in HOLDS_MORE
-        if not more:
-            return
-        whole = member(content, entry, look.bounds)
-        if len(whole) < entry.size:
-            raise Undecided("too large")
-        if len(whole) > entry.size:
-            raise Undecided("ambiguous")
-        look.inside(entry.name, whole)
+    if entry.encrypted:
+        look.encrypted = True
+    else:
+        look.apart(partial(_opened, content, entry, look))
+
+
+def _opened(content: bytes, entry: Entry, look: Look) -> None:
+    head = member(content, entry, look.bounds, HEAD)
+    if not kinds(head) and extension(entry.name) not in HOLDS_MORE:
+        return
+    whole = member(content, entry, look.bounds)
+    if len(whole) < entry.size:
+        raise Undecided("too large")
+    look.inside(entry.name, whole)
 
 
 # /Encrypt in a trailer, any letter of it as #xx (ISO 32000-2 §7.3.5).

@@ -136,6 +136,9 @@ def _office(content: bytes) -> str | None:
     return kind if marked else None
 
 
+_HOLDERS = frozenset({"ole", "tnef", "tar", "cab", "cms"})
+
+
 def kinds(content: bytes) -> list[str]:
     """How a content is to be read: the kind that its start shows, then what else it is as well.
 
@@ -144,8 +147,11 @@ def kinds(content: bytes) -> list[str]:
     """
     first = _start(content)
     out = [first] if first else []
-    if first != "zip" and ending(content) >= 0:
-        out.append("zip")
+    if first != "zip":
+        end = ending(content)
+        # What holds other files may hold a zip near its end, and is no zip for that.
+        if end >= 0 and (first not in _HOLDERS or end + 22 == len(content)):
+            out.append("zip")
     if first != "pdf" and first in ("", "program") and b"%PDF-" in content[:1024]:
         out.append("pdf")
     if first in ("", "pdf", "rtf") and content[257:262] == b"ustar":

@@ -215,7 +215,8 @@ def member(content: bytes, entry: Entry, bounds: Bounds, limit: int = MAX_MEMBER
             # The head of a member needs no more than the head of what is packed.
             if limit <= 4096:
                 raw = raw[: 4 * limit]
-            out = zlib.decompressobj(-15).decompress(raw, limit)
+            # One octet more than it says to be: a member that lies about its size is not read to the end.
+            out = zlib.decompressobj(-15).decompress(raw, min(limit, entry.size + 1))
         elif entry.method == 12:
             out = bz2.BZ2Decompressor().decompress(raw, limit)
         elif entry.method == 14:
@@ -225,6 +226,8 @@ def member(content: bytes, entry: Entry, bounds: Bounds, limit: int = MAX_MEMBER
     except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError):
         raise Undecided("unreadable") from None
     bounds.inflate(len(out))
+    if len(out) > entry.size:
+        raise Undecided("ambiguous")
     return out
 
 
