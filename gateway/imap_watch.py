@@ -26,7 +26,8 @@ from gateway.crossing import Crossing
 from gateway.hop_probe import context
 from gateway.imap_watch_desk import WatchDesk
 from gateway.imap_watch_mailbox import Pace, WatchedMailbox
-from gateway.imap_watch_search import Look, Sought, search
+from gateway.imap_watch_search import search
+from gateway.watch_role import Look, Sought
 from policies.agency import Mode
 from policies.directory import Directory
 from policies.watch import Watch

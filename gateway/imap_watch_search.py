@@ -12,35 +12,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from gateway.imap_watch_client import Unwilling, WatchClient, WatchError, connect
 from gateway.imap_watch_folder import ITEMS, claim
 from gateway.imap_watch_words import Answer, Unspeakable, number, pairs, quoted, uid_set
+from gateway.watch_role import Look, Sought
 from policies.watch import Watch
-from tracker.model import Address
 from tracker.observing import Seen
 
 NEWEST = 200  # messages that are read when the server's search names none
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sought:
-    """A delivery in doubt."""
-
-    agency: str
-    number: str
-    message_id: str
-    recipient: Address
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """``found`` is None when it could not be told. ``detail`` is for the evidence: mailbox, folder, uid."""
-
-    found: bool | None
-    detail: dict[str, Any]
 
 
 async def search(

@@ -1,10 +1,10 @@
 """The supervisor: puts the parts together, starts the roles, keeps house, stops in order.
 
-Roles: ``smtp`` and ``imap`` (their listeners), ``relay``, ``notices`` (receipts), ``dashboard``, ``upkeep``
-(checkpoints, reload, forgetting what is done). SIGTERM and SIGINT stop: listeners answer 421, letters being
-committed are finished, the relay ends what it began. SIGHUP reloads directory and policy, and so does a
-file of theirs that changed; a broken file leaves the last good one in force (promise 7). Raises
-:class:`StartError` when it cannot start.
+Roles: ``smtp`` and ``imap`` (their listeners), ``relay``, ``notices`` (receipts), ``watch`` (mailboxes that
+are looked into), ``dashboard``, ``upkeep`` (checkpoints, reload, forgetting what is done). SIGTERM and
+SIGINT stop: listeners answer 421, letters being committed are finished, the relay ends what it began.
+SIGHUP reloads directory and policy, and so does a file of theirs that changed; a broken file leaves the
+last good one in force (promise 7). Raises :class:`StartError` when it cannot start.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from gateway.smtp_listener import SmtpListener
 from gateway.submission import PasswordCheck
 from gateway.tally import Tally
 from gateway.trouble import Trouble
+from gateway.watch_role import WatchRole
 from gateway.web import WebServers
 from policies.directory import DirectoryFile
 from policies.faults import Fault
@@ -66,7 +67,7 @@ _log = logging.getLogger("wasl.serve")
 
 WATCH_S = 1.0  # between two looks at the files of directory and policy
 
-ROLES = ("smtp", "imap", "relay", "notices", "dashboard", "upkeep")
+ROLES = ("smtp", "imap", "relay", "notices", "watch", "dashboard", "upkeep")
 
 
 class StartError(Trouble):
@@ -138,6 +139,8 @@ class Gateway:
             self._start(self.relay.run(), "relay")
         if "notices" in self.roles:
             self._start(self.notices.run(), "notices")
+        if "watch" in self.roles:
+            self._start(self.watch.run(), "mailboxes")
         if "upkeep" in self.roles:
             self._start(self._upkeep(), "upkeep")
         if {"upkeep", "smtp"} & set(self.roles):
@@ -246,6 +249,13 @@ class Gateway:
             connections=r.connections_per_hop,
             letters=r.letters_per_connection,
             idle_s=r.idle.total_seconds(),
+        )
+        self.watch = WatchRole(
+            settings.watch,
+            crossing,
+            directory,
+            executor,
+            owner=f"{settings.gateway.node}/{secrets.token_hex(6)}",
         )
         self.relay = Relay(
             crossing,

@@ -34,6 +34,7 @@ from gateway.setting_values import (
 from gateway.settings_authentication import Authentication
 from gateway.settings_imap import Imap
 from gateway.settings_section import Section
+from gateway.settings_watch import WatchSection
 from policies.agency_entry import Mailbox, plain
 from policies.faults import ConfigFaults
 from tracker.model import Address
@@ -406,6 +407,7 @@ class Settings(Section):
     limits: Limits = Limits()
     submission: Submission = Submission()
     imap: Imap = Imap()
+    watch: WatchSection = WatchSection()
     directory: DirectorySection = Field(default_factory=lambda: DirectorySection())
     policy: Policy = Policy()
     relay: Relay = Field(default_factory=lambda: Relay())

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from gateway.imap_watch_mailbox import Pace
-from gateway.imap_watch_search import Sought
+from gateway.watch_role import Sought
 from policies.watch import Meaning
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot, dovecot
