@@ -1,172 +1,250 @@
 """The chain of rules: each recipient is led past them in order of priority until one decides.
 
 ``Policy.decide`` gives the decision on a whole transaction, ``Policy.recipient`` the answer to one RCPT
-before there is a header. Both are pure: same facts, same policy, same outcome, whatever the order of files.
-What no rule decides is held, never passed silently.
+before there is a header, ``Policy.walk`` tells each rule's answer and why. All are pure but for the
+rates that the caller passes in: same facts, same state, same policy, same outcome, whatever the order of
+files. What no rule decides is held, never passed silently; so is what a rule that protects could not
+judge because its expression failed.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from policies.agency import Mode
+from policies.calendar import Calendar
+from policies.case import Case, Surface
+from policies.expression import ExpressionError
 from policies.facts import FACTS_VERSION, Facts, RecipientFacts
+from policies.groups import Groups
+from policies.index import Candidate, Index, is_shadow
+from policies.marks import Marks, Scale
+from policies.outcome import UNDECIDED, Held, Outcome, merge, refuse, verdict
 from policies.rates import PolicyState
-from policies.rule import Answer, Effect, Refusal, Route, Rule
-from policies.verdict import Action, Decision, HoldTerms, Kind, Verdict
-from tracker.reply import Reply
+from policies.rule import LIMIT, Answer, Rule
+from policies.verdict import Action, Decision, Kind, Verdict
 
-UNDECIDED = "undecided"  # the id that stands for the end of the chain
+__all__ = ["UNDECIDED", "Policy", "Step", "set_marks"]
+
+MAX_OUTCOMES = 4096  # of hits together that are kept
+
+WAYLAYING = (Action.HOLD, Action.REJECT)  # what is held already is not asked about once more
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A rule's answer on the way of one recipient: ``key`` and ``value`` are what decided.
+
+    ``shadow``: it hit, and what it does is only recorded. ``decided``: it ended the chain.
+    """
+
+    rule: Rule
+    answer: Answer
+    key: str = ""
+    value: str = ""
+    shadow: bool = False
+    decided: bool = False
+
+
 class Policy:
-    """A compiled policy: rules in the order in which they are asked, and a digest of their files."""
+    """A compiled policy: rules in the order in which they are asked, and a digest of their files.
 
-    rules: tuple[Rule, ...]
-    version: str
+    ``needs_fields`` are the header fields that rules ask for, in lower case: facts must be computed with
+    them. ``texts`` are the files that it was made of, by name.
+    """
+
+    __slots__ = ("_index", "_outcomes", "_rules", "_surface", "needs_fields", "rules", "texts", "version")
+
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        version: str,
+        surface: Surface | None = None,
+        needs_fields: frozenset[str] = frozenset(),
+        texts: Mapping[str, str] | None = None,
+    ) -> None:
+        self.rules = tuple(rules)
+        self.version = version
+        self.needs_fields = needs_fields
+        self.texts: Mapping[str, str] = texts or {}
+        self._surface = surface or _bare()
+        self._index = Index(self.rules)
+        self._rules = {rule.id: rule for rule in self.rules}
+        self._outcomes: dict[tuple[tuple[int, ...], tuple[int, ...]], Outcome] = {}
+
+    @property
+    def marks(self) -> Marks:
+        return self._surface.marks
+
+    @property
+    def groups(self) -> Groups:
+        return self._surface.groups
+
+    @property
+    def calendar(self) -> Calendar:
+        return self._surface.calendar
 
     def rule(self, rule_id: str) -> Rule | None:
-        return next((r for r in self.rules if r.id == rule_id), None)
+        return self._rules.get(rule_id)
 
     def decide(self, facts: Facts, state: PolicyState | None = None) -> Decision:
-        """The decision on a transaction; raises ValueError while anything is pending in ``facts``."""
+        """The decision on a transaction; raises ValueError while anything is pending in ``facts``.
+
+        Rates are counted in ``state``; without one no rate is exceeded.
+        """
         if facts.pending:
             raise ValueError("facts without a header decide nothing; ask recipient()")
-        return Decision(
-            verdicts=tuple([_verdict(facts, r, self) for r in facts.recipients]),
-            policy_version=self.version,
-            facts_version=FACTS_VERSION,
-        )
+        verdicts = []
+        case: Case | None = None
+        for recipient in facts.recipients:
+            if case is None:
+                case = Case(facts, recipient, self._surface)
+                sort = self._index.of_letter(case)
+            else:
+                case.turn(recipient)
+            verdicts.append(self._decide(case, sort, state))
+        return Decision(verdicts=tuple(verdicts), policy_version=self.version, facts_version=FACTS_VERSION)
 
     def recipient(self, facts: Facts, before: int = 0) -> Verdict:
         """What is certain of the first recipient at RCPT time: a refusal, or a verdict that refuses nothing.
 
-        ``facts`` are of the envelope, ``before`` is the number of recipients taken so far. A rule that
-        hangs on the header and could only refuse does not stand in the way of a later certain refusal:
-        the recipient is refused by the one or the other.
+        ``facts`` are of the envelope, ``before`` is the number of recipients taken so far.
         """
-        facts = replace(facts, before=before) if before else facts
-        recipient = facts.recipients[0]
-        for rule in self.rules:
-            answer, _ = rule.ask(facts, recipient)
-            if answer is Answer.MISS or rule.effect.action is None:
-                continue
-            if rule.effect.action is not Action.REJECT:
-                break
-            if answer is Answer.HIT:
-                return _make(facts, recipient, [rule.effect], rule, (rule.id,))
+        case = Case(replace(facts, before=before) if before else facts, facts.recipients[0], self._surface)
+        rule = self._index.early(case)
+        if rule is not None:
+            return refuse(case, rule, (rule.id,))
+        recipient = case.r
         return Verdict(
             recipient=recipient.recipient, action=Action.PASS, kind=Kind.PASS, agency=recipient.agency
         )
 
+    def walk(
+        self, facts: Facts, recipient: RecipientFacts, state: PolicyState | None = None
+    ) -> tuple[Step, ...]:
+        """Every rule's answer in turn, until one decides; rates are counted in ``state`` as in decide()."""
+        if facts.pending:
+            raise ValueError("facts without a header decide nothing; ask recipient()")
+        case = Case(facts, recipient, self._surface)
+        steps: list[Step] = []
+        held = False
+        for rule in self.rules:
+            if held and rule.effect.action in WAYLAYING:
+                continue
+            answer, key, value = rule.ask(case)
+            shadow = is_shadow(rule, case)
+            decided = False
+            if answer is Answer.HIT and rule.limit is not None and _within(rule, case, state):
+                answer, key, value = Answer.MISS, LIMIT, "within"
+            if answer is Answer.HIT:
+                decided = rule.effect.action is not None and not shadow and not held
+                if not shadow:
+                    set_marks(rule, case)
+            elif answer is Answer.ERROR:
+                decided = rule.effect.protects and not shadow and not held
+            ends = answer is Answer.HIT and rule.effect.action is not None and not shadow
+            shadow = shadow and answer is Answer.HIT
+            steps.append(Step(rule=rule, answer=answer, key=key, value=value, shadow=shadow, decided=decided))
+            if decided and (answer is Answer.ERROR or rule.lingers):
+                held = True
+            elif ends:
+                break
+        return tuple(steps)
 
-def _verdict(facts: Facts, recipient: RecipientFacts, policy: Policy) -> Verdict:
-    hits: list[str] = []
-    effects: list[Effect] = []
-    for rule in policy.rules:
-        answer, _ = rule.ask(facts, recipient)
-        if answer is not Answer.HIT:
-            continue
-        hits.append(rule.id)
-        effects.append(rule.effect)
-        if rule.effect.action is not None:
-            return _make(facts, recipient, effects, rule, tuple(hits))
-    return Verdict(
-        recipient=recipient.recipient,
-        action=Action.HOLD,
-        kind=_kind(Kind.PASS, facts),
-        agency=recipient.agency,
-        hop=_hop(Route.RECIPIENT, facts, recipient),
-        redirect=recipient.redirect,
-        text_ar="لم تنطبق أي قاعدة على الكتاب",
-        text_en="No rule decided",
-        rule=UNDECIDED,
-        hits=tuple(hits),
-        hold=HoldTerms(),
+    def _decide(self, case: Case, sort: tuple[object, ...], state: PolicyState | None) -> Verdict:
+        hits: list[int] = []
+        would: list[int] = []
+        held: Held | None = None
+        start = 0
+        while start >= 0:
+            candidates = self._index.candidates(start, sort, case)
+            start = -1
+            for candidate in candidates:
+                rule = candidate.rule
+                if held is not None and rule.effect.action in WAYLAYING:
+                    continue
+                if not candidate.plain:
+                    try:
+                        if not _applies(candidate, case, state):
+                            continue
+                    except ExpressionError as e:
+                        if held is None and rule.effect.protects and not candidate.shadow:
+                            held = Held(rule, case, str(e))
+                            hits.append(candidate.at)
+                        continue
+                    if candidate.shadow:
+                        would.append(candidate.at)
+                        continue
+                hits.append(candidate.at)
+                if rule.lingers:
+                    held = Held(rule, case)
+                changed = rule.effect.marks and set_marks(rule, case)
+                if rule.effect.action is not None and not rule.lingers:
+                    return verdict(case, self._outcome(hits, would), held)
+                if changed:
+                    # The rules that follow see another letter.
+                    sort = self._index.of_letter(case)
+                    start = candidate.at + 1
+                    break
+        return verdict(case, self._outcome(hits, would), held or Held(None, case))
+
+    def _outcome(self, hits: list[int], would: list[int]) -> Outcome:
+        key = (tuple(hits), tuple(would))
+        found = self._outcomes.get(key)
+        if found is None:
+            if len(self._outcomes) >= MAX_OUTCOMES:
+                self._outcomes.clear()
+            found = merge([self.rules[at] for at in hits], [self.rules[at] for at in would])
+            self._outcomes[key] = found
+        return found
+
+
+def _bare() -> Surface:
+    nothing = Scale(())
+    return Surface(
+        Marks(nothing, nothing, {}), {}, Calendar("UTC", frozenset(range(5)), ((480, 930),), frozenset())
     )
 
 
-def _make(
-    facts: Facts,
-    recipient: RecipientFacts,
-    effects: list[Effect],
-    rule: Rule,
-    hits: tuple[str, ...],
-) -> Verdict:
-    last = effects[-1]
-    action = last.action or Action.HOLD
-    if action is Action.REJECT:
-        refused = last.refusal
-        return Verdict(
-            recipient=recipient.recipient,
-            action=action,
-            kind=Kind.PASS,
-            agency=recipient.agency,
-            reply=_reply(refused, facts, recipient) if refused is not None else None,
-            text_ar=_fill(refused.ar, facts, recipient) if refused is not None else rule.ar,
-            text_en=_fill(refused.en, facts, recipient) if refused is not None else rule.en,
-            rule=rule.id,
-            hits=hits,
-        )
-    kind = _kind(last.kind or Kind.PASS, facts)
-    letter = kind is Kind.LETTER
-    held = action is Action.HOLD
-    tag, subject_tag, sign, require_tls, receipts = True, None, True, False, None
-    for effect in effects:
-        tag = effect.tag if effect.tag is not None else tag
-        subject_tag = effect.subject_tag if effect.subject_tag is not None else subject_tag
-        sign = effect.sign if effect.sign is not None else sign
-        require_tls = effect.require_tls if effect.require_tls is not None else require_tls
-        receipts = effect.receipts if effect.receipts is not None else receipts
-    return Verdict(
-        recipient=recipient.recipient,
-        action=action,
-        kind=kind,
-        agency=recipient.agency,
-        hop=_hop(last.route or Route.RECIPIENT, facts, recipient),
-        redirect=recipient.redirect,
-        text_ar=rule.ar if held else "",
-        text_en=rule.en if held else "",
-        rule=rule.id,
-        hits=hits,
-        hold=HoldTerms() if held else None,
-        # The receiver's mode governs tags, the sender's numbers and receipts (DESIGN §11).
-        tag=tag and letter and recipient.mode is Mode.ACTIVE,
-        subject_tag=subject_tag,
-        sign=sign and letter and recipient.mode is Mode.ACTIVE,
-        require_tls=require_tls,
-        receipts=receipts,
-    )
+def _applies(candidate: Candidate, case: Case, state: PolicyState | None) -> bool:
+    """What the index left to ask; raises ExpressionError."""
+    rule = candidate.rule
+    for condition in candidate.rest:
+        if not condition.test(case):
+            return False
+    if candidate.unless and all(condition.test(case) for condition in candidate.unless):
+        return False
+    if rule.when is not None and not rule.when.test(case):
+        return False
+    return rule.limit is None or not _within(rule, case, state)
 
 
-def _kind(kind: Kind, facts: Facts) -> Kind:
-    return Kind.SHADOW if kind is Kind.LETTER and facts.submitter_mode is Mode.SHADOW else kind
+def _within(rule: Rule, case: Case, state: PolicyState | None) -> bool:
+    """Counts the recipient; True while the rule's rate is not exceeded."""
+    limit = rule.limit
+    if limit is None or state is None:
+        return True
+    return state.take(limit.key(rule.id, case), limit.count, limit.window_us, case.f.at_us)
 
 
-def _hop(route: Route, facts: Facts, recipient: RecipientFacts) -> str:
-    if route is Route.GATEWAY:
-        return ""
-    if route is Route.OUTBOUND or recipient.agency is None:
-        return f"{facts.submitter}:outbound" if facts.outbound else ""
-    return recipient.agency
-
-
-_FIELD = re.compile(r"\{(recipient|sender|domain|agency)\}")
-
-
-def _fill(text: str, facts: Facts, recipient: RecipientFacts) -> str:
-    if "{" not in text:
-        return text
-    values = {
-        "recipient": str(recipient.recipient.address),
-        "sender": facts.sender or "<>",
-        "domain": recipient.recipient.address.host,
-        "agency": facts.submitter or "",
-    }
-    return _FIELD.sub(lambda m: values[m[1]], text)
-
-
-def _reply(refused: Refusal, facts: Facts, recipient: RecipientFacts) -> Reply:
-    return Reply.of(refused.code, refused.status, _fill(refused.en, facts, recipient))
+def set_marks(rule: Rule, case: Case) -> bool:
+    """Classification and urgency as the rule has them; True when that changes them."""
+    effect = rule.effect
+    if not effect.marks:
+        return False
+    marks, answered = case.surface.marks, case.f.answered
+    before = (case.classification, case.urgency)
+    classification = effect.classification or case.classification
+    if effect.raise_classification:
+        other = effect.raise_classification
+        other = (answered.classification if answered is not None else "") if other == "answered" else other
+        classification = marks.classifications.highest((classification, other)) or classification
+    urgency = effect.urgency or case.urgency
+    if effect.raise_urgency:
+        other = effect.raise_urgency
+        other = (answered.urgency if answered is not None else "") if other == "answered" else other
+        urgency = marks.urgencies.highest((urgency, other)) or urgency
+    if (classification, urgency) == before:
+        return False
+    case.mark(classification, urgency)
+    return True

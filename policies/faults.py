@@ -121,7 +121,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word.lower().replace("-", "_"), words, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"
-    return f"known: {', '.join(words)}" if 0 < len(words) <= 24 else ""
+    return f"known: {', '.join(words)}" if 0 < len(words) <= 32 else ""
 
 
 def known_keys(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

@@ -1,51 +1,51 @@
-"""Reading policy files: YAML to compiled rules, every fault at once with file and line.
+"""Reading policy files: YAML to compiled rules, every fault at once with file, line and column.
 
-The rules of ``default/safety.yaml`` are always in force; a policy folder replaces those of
-``default/letters.yaml``. Unknown keys, values and agencies, ids that stand twice and rules that can
-never be reached are faults. :class:`PolicyFile` keeps the last good policy when the files are
-broken (promise 7). Raises :class:`policies.faults.ConfigFaults` and nothing else.
+A policy folder has rule files, and beside them ``groups.yaml``, ``calendar.yaml`` and ``marks.yaml``; for
+each of those three that it lacks the built-in one stands. The rules of ``default/safety.yaml`` are always
+in force, and while no rule of the folder asks what cannot be decided (``undecidable``), so is that of
+``default/undecidable.yaml``. Files in ``examples/`` are no rules. :class:`PolicyFile` keeps the last good
+policy when the files are broken (promise 7). Raises :class:`policies.faults.ConfigFaults` and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ValidationError
 
-from policies.agency import Mode
-from policies.agency_entry import Text
-from policies.author import AuthorKind
+from policies.calendar import CalendarEntry, build_calendar
+from policies.case import Surface
 from policies.chain import Policy
+from policies.compile_rule import compile_rule
 from policies.directory import Directory
-from policies.document import Document, read_documents
-from policies.facts import Automatic, Crypto, Place, SenderKind
+from policies.document import MAX_OCTETS, Document, parse_documents
+from policies.entry import Entry
+from policies.expression import compile_once
 from policies.faults import ConfigFaults, Fault, Loc, faults_of, suggestion
-from policies.rule import Condition, Effect, Refusal, Route, Rule, condition
-from policies.verdict import Action, Kind
-from tracker.model import Door
+from policies.groups import GroupsEntry, build_groups
+from policies.marks import MarksEntry, build_marks
+from policies.reach import unreachable
+from policies.rule import Rule
+from policies.rule_entry import RuleEntry
 
 DEFAULT = Path(__file__).parent / "default"
 SAFETY = DEFAULT / "safety.yaml"
+UNDECIDABLE = DEFAULT / "undecidable.yaml"
 LETTERS = DEFAULT / "letters.yaml"
+GROUPS, CALENDAR, MARKS = "groups.yaml", "calendar.yaml", "marks.yaml"
+SPECIAL = (GROUPS, CALENDAR, MARKS)  # at the top of a folder: no rules
+DEFAULT_SET = tuple(DEFAULT / name for name in ("letters.yaml", "protection.yaml", "desk.yaml", *SPECIAL))
+BUILT_IN = "default/"  # before the names of files that do not lie in the folder
+EXAMPLES = "examples"  # a folder beside the rules: letters with the verdicts expected of them
 FIRST_PRIORITY = 100  # what is below belongs to the safety rules
 MAX_RULES = 5000
+MAX_EXPRESSIONS = 2000
 
-_ID = re.compile(r"[a-z][a-z0-9-]{1,59}")
-_STATUS = re.compile(r"[45]\.\d{1,3}\.\d{1,3}")
-_BRACES = re.compile(r"\{(?:recipient|sender|domain|agency)\}")
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,188 +57,206 @@ class Limits:
     hops: int = 50
 
 
-def _id(text: str) -> str:
-    if not _ID.fullmatch(text):
-        raise ValueError("must be lower-case words joined by hyphens, such as inter-agency-letter")
-    return text
+class RulesEntry(Entry):
+    """A file of rules."""
 
-
-def _listed(value: object) -> object:
-    return value if isinstance(value, (list, tuple)) else [value]
-
-
-def _ascii(text: str) -> str:
-    if not text.isascii():
-        raise ValueError("stands in an SMTP reply and must be ASCII; the Arabic text goes under ar")
-    return _braces(text)
-
-
-def _braces(text: str) -> str:
-    rest = _BRACES.sub("", text)
-    if "{" in rest or "}" in rest:
-        raise ValueError("only {recipient}, {sender}, {domain} and {agency} are filled in")
-    return text
-
-
-ReceiptEvent = Literal["accepted", "relayed", "delivered", "late", "failed", "read", "processed"]
-
-
-class Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Description(Entry):
-    ar: Text
-    en: Text
-
-
-class Reply(Entry):
-    code: Annotated[int, Field(ge=400, le=599, strict=True)]
-    status: str
-    en: Annotated[Text, AfterValidator(_ascii), Field(max_length=400)]
-    ar: Annotated[Text, AfterValidator(_braces), Field(max_length=400)]
-
-    @model_validator(mode="after")
-    def _agree(self) -> Reply:
-        if not _STATUS.fullmatch(self.status) or self.status[0] != str(self.code)[0]:
-            raise ValueError(f"status must be an enhanced status such as {self.code // 100}.7.1 (RFC 3463)")
-        return self
-
-
-def _bound(value: object) -> object:
-    if value == "settings" or (
-        isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 50
-    ):
-        return value
-    raise ValueError("must be a whole number, or settings")
-
-
-def _automatic(value: object) -> object:
-    if isinstance(value, bool):
-        return value
-    known = [kind.value for kind in Automatic]
-    values = value if isinstance(value, list) else [value]
-    if not values or not all(v in known for v in values):
-        raise ValueError(f"must be true, false, or some of {', '.join(known)}")
-    return [Automatic(str(v)) for v in values]
-
-
-Bound = Annotated[int | Literal["settings"], PlainValidator(_bound)]
-
-
-class Match(Entry):
-    """The match keys. All of them must hold; a list holds when one of its values does."""
-
-    door: Annotated[list[Literal["relay", "submission"]], BeforeValidator(_listed)] | None = None
-    """`relay`: an agency's server; `submission`: a signed-in client."""
-    agency_server: bool | None = None
-    """Whether the peer is an agency's at all: by network, certificate, credential or sign-in."""
-    submitter: Annotated[list[str], BeforeValidator(_listed)] | None = None
-    """Codes of agencies that hand the letter in."""
-    submitter_mode: Annotated[list[Mode], BeforeValidator(_listed)] | None = None
-    sender: Annotated[list[SenderKind], BeforeValidator(_listed)] | None = None
-    """Whose the envelope sender is."""
-    author: Annotated[list[AuthorKind], BeforeValidator(_listed)] | None = None
-    """Whose the From field is."""
-    author_is_account: bool | None = None
-    """From is the very address that signed in."""
-    vouched: bool | None = None
-    """The agency's own server vouches for a sender of elsewhere."""
-    recipient: Annotated[list[Place], BeforeValidator(_listed)] | None = None
-    """Where the recipient lies."""
-    recipient_agency: Annotated[list[str], BeforeValidator(_listed)] | None = None
-    """Codes of agencies that receive."""
-    recipient_mode: Annotated[list[Mode], BeforeValidator(_listed)] | None = None
-    connected: bool | None = None
-    """The recipient's agency has a next hop."""
-    same_agency: bool | None = None
-    outbound: bool | None = None
-    """The submitter has a way to the outside."""
-    automatic: Annotated[bool | list[Automatic], PlainValidator(_automatic)] | None = None
-    """A message that no person wrote; `true` for any kind."""
-    crypto: Annotated[list[Crypto], BeforeValidator(_listed)] | None = None
-    size_over: Bound | None = None
-    """Octets; `settings` for limits.message_size."""
-    recipients_over: Bound | None = None
-    hops_over: Bound | None = None
-    looped: bool | None = None
-    unreadable: bool | None = None
-    """The header cannot be relied upon."""
-
-
-class RuleEntry(Entry):
-    """One of ``rules:``."""
-
-    id: Annotated[str, AfterValidator(_id)]
-    priority: Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
-    description: Description
-    match: Match
-    action: Action | None = None
-    """What decides. Without one the rule only sets something and the chain goes on."""
-    kind: Literal["letter", "pass", "report"] | None = None
-    route: Route | None = None
-    reply: Reply | None = None
-    tag: bool | None = None
-    subject_tag: bool | None = None
-    sign: bool | None = None
-    require_tls: bool | None = None
-    receipts: (
-        list[Literal["accepted", "relayed", "delivered", "late", "failed", "read", "processed"]] | None
-    ) = None
-    """The events that earn the author a receipt; [] for none."""
-
-    @model_validator(mode="after")
-    def _whole(self) -> RuleEntry:
-        if (self.action is Action.REJECT) != (self.reply is not None):
-            raise ValueError("action: reject and a reply belong together")
-        if self.action is Action.ACCEPT and self.kind is None:
-            raise ValueError("action: accept needs a kind")
-        if self.action in (Action.REJECT, None) and (self.kind is not None or self.route is not None):
-            raise ValueError("kind and route belong to action: accept, pass or hold")
-        if self.action is Action.PASS and self.kind not in (None, "pass"):
-            raise ValueError("action: pass passes; a letter is accepted")
-        settings = (self.tag, self.subject_tag, self.sign, self.require_tls, self.receipts)
-        if self.action is None and all(value is None for value in settings):
-            raise ValueError("does nothing: give an action, or something to set")
-        return self
+    rules: list[RuleEntry]
+    """The rules; in which order they stand in the files does not matter."""
 
 
 def load_policy(
     folder: Path | str | None = None, limits: Limits | None = None, directory: Directory | None = None
 ) -> Policy:
-    """The safety rules with those of a folder (default: the built-in letters), compiled.
+    """The safety rules with those of a folder (default: the built-in set), compiled.
 
-    With a directory the agency codes in match keys are checked against it.
+    With a directory the agencies and next hops that rules name are checked against it.
     """
-    bounds = limits or Limits()
-    files = [(SAFETY, f"default/{SAFETY.name}")]
-    files += policy_files(Path(folder)) if folder is not None else [(LETTERS, f"default/{LETTERS.name}")]
+    if folder is None:
+        return load_policy_texts({}, limits, directory)
+    root = Path(folder)
+    base = root if root.is_dir() else root.parent
+    files: dict[str, bytes] = {}
     faults: list[Fault] = []
-    rules: dict[str, Rule] = {}
-    digest = hashlib.sha256(repr(bounds).encode())
-    for file, name in files:
+    for path, name in policy_files(root):
         try:
-            documents, octets = read_documents(file, name)
+            if path.stat().st_size > MAX_OCTETS:
+                raise ConfigFaults([Fault(file=name, message=f"is larger than {MAX_OCTETS} octets")])
+            files[path.relative_to(base).as_posix()] = path.read_bytes()
+        except OSError as e:
+            faults.append(Fault(file=name, message=f"cannot be read: {e.strerror or e}"))
         except ConfigFaults as e:
             faults += e.faults
-            continue
-        digest.update(f"{name}\0{len(octets)}\0".encode() + octets)
-        for document in documents:
-            for data, loc in _entries(document, faults):
-                rule = _rule(data, loc, document, bounds, directory, file == SAFETY, faults)
-                if rule is None:
-                    continue
-                other = rules.setdefault(rule.id, rule)
-                if other is not rule:
-                    what = f"the id {rule.id} is already that of {other.file}:{other.line}"
-                    faults.append(document.fault((*loc, "id"), what))
+    label = f"{root.name}/" if root.is_dir() else ""
+    return _load(files, limits or Limits(), directory, label, faults)
+
+
+def load_policy_texts(
+    files: Mapping[str, str],
+    limits: Limits | None = None,
+    directory: Directory | None = None,
+    label: str = "",
+) -> Policy:
+    """The same from memory: paths inside the folder with their texts; without any rules the built-in set.
+
+    Texts under ``default/`` replace the built-in files of that name, so that a version that was kept is
+    what it was. ``label`` stands before the names in faults.
+    """
+    return _load(
+        {n: t.encode("utf-8", "replace") for n, t in files.items()}, limits or Limits(), directory, label
+    )
+
+
+def built_in_files() -> dict[str, str]:
+    """What decides beside a policy folder, by name (``default/safety.yaml``)."""
+    return {name: octets.decode() for name, octets in _built_in().items()}
+
+
+def _built_in() -> dict[str, bytes]:
+    return {f"{BUILT_IN}{path.name}": path.read_bytes() for path in (SAFETY, UNDECIDABLE, *DEFAULT_SET)}
+
+
+def _load(
+    files: Mapping[str, bytes],
+    limits: Limits,
+    directory: Directory | None,
+    label: str,
+    faults: list[Fault] | None = None,
+) -> Policy:
+    faults = faults if faults is not None else []
+    given = {name: octets for name, octets in files.items() if PurePosixPath(name).parts[:1] != (EXAMPLES,)}
+    shelf = _built_in() | {name: octets for name, octets in given.items() if name.startswith(BUILT_IN)}
+    own = {name: octets for name, octets in given.items() if not name.startswith(BUILT_IN)}
+    whole = not own  # the built-in set
+    if whole:
+        own = {name: shelf.get(f"{BUILT_IN}{name}", b"") for name in (p.name for p in DEFAULT_SET)}
+        label = BUILT_IN
+    reading = _Reading(limits, directory, faults)
+    surface = reading.surface(own, shelf, label)
+    rules: dict[str, Rule] = {}
+    used = {f"{BUILT_IN}{SAFETY.name}": shelf[f"{BUILT_IN}{SAFETY.name}"]}
+    reading.rules(used, "", rules, surface, safety=True)
+    reading.rules({n: o for n, o in own.items() if n not in SPECIAL}, label, rules, surface)
+    if not any(c.key == "undecidable" for rule in rules.values() for c in rule.conditions):
+        name = f"{BUILT_IN}{UNDECIDABLE.name}"
+        used[name] = shelf[name]
+        reading.rules({name: shelf[name]}, "", rules, surface, safety=True)
     ordered = tuple(sorted(rules.values(), key=lambda r: (r.priority, r.id)))
     if len(ordered) > MAX_RULES:
-        faults.append(Fault(file=files[-1][1], message=f"has more than {MAX_RULES} rules"))
-    faults += _unreachable(ordered)
+        faults.append(Fault(file=ordered[-1].file, message=f"there are more than {MAX_RULES} rules"))
+    if sum(rule.when is not None for rule in ordered) > MAX_EXPRESSIONS:
+        faults.append(Fault(file=ordered[-1].file, message=f"over {MAX_EXPRESSIONS} rules have a when:"))
+    faults += unreachable(ordered)
     if faults:
         raise ConfigFaults(faults)
-    return Policy(ordered, digest.hexdigest()[:16])
+    used |= {f"{BUILT_IN}{name}": shelf[f"{BUILT_IN}{name}"] for name in SPECIAL if name not in own}
+    used |= {(f"{BUILT_IN}{name}" if whole else name): octets for name, octets in own.items()}
+    digest = hashlib.sha256(repr(limits).encode())
+    for name in sorted(used):
+        digest.update(f"{name}\0{len(used[name])}\0".encode() + used[name])
+    return Policy(
+        ordered,
+        digest.hexdigest()[:16],
+        surface,
+        frozenset(reading.fields),
+        {name: octets.decode("utf-8-sig") for name, octets in used.items()},
+    )
+
+
+class _Reading:
+    """One reading of a policy; faults of all files gather in ``faults``."""
+
+    def __init__(self, limits: Limits, directory: Directory | None, faults: list[Fault]) -> None:
+        self.limits = limits
+        self.directory = directory
+        self.faults = faults
+        self.fields: set[str] = set()
+        self._compiled = compile_once()
+
+    def surface(self, own: Mapping[str, bytes], shelf: Mapping[str, bytes], label: str) -> Surface:
+        """Marks, groups and calendar; the built-in ones where the folder's are broken."""
+        stock = _Reading(self.limits, None, [])
+
+        def found(name: str, model: type[M]) -> tuple[M, Document, list[Fault]]:
+            if name in own:
+                read = self._whole(own[name], f"{label}{name}", model)
+                if read is not None:
+                    return *read, self.faults
+            # Built-in groups name no agencies: nothing in them can be missing from the directory.
+            read = stock._whole(shelf[f"{BUILT_IN}{name}"], f"{BUILT_IN}{name}", model)
+            if read is None:
+                raise ConfigFaults(stock.faults)
+            return *read, stock.faults
+
+        marks = build_marks(*found(MARKS, MarksEntry))
+        entry, document, faults = found(GROUPS, GroupsEntry)
+        groups = build_groups(entry, document, self.directory, faults)
+        return Surface(marks, groups, build_calendar(*found(CALENDAR, CalendarEntry)))
+
+    def rules(
+        self,
+        files: Mapping[str, bytes],
+        label: str,
+        rules: dict[str, Rule],
+        surface: Surface,
+        *,
+        safety: bool = False,
+    ) -> None:
+        """The rules of these files, added to ``rules``."""
+        for name in sorted(files):
+            for document in self._documents(files[name], f"{label}{name}"):
+                for data, loc in _entries(document, self.faults):
+                    rule = self._rule(data, loc, document, surface, safety)
+                    if rule is None:
+                        continue
+                    other = rules.setdefault(rule.id, rule)
+                    if other is not rule:
+                        what = f"the id {rule.id} is already that of {other.file}:{other.line}"
+                        self.faults.append(document.fault((*loc, "id"), what))
+
+    def _rule(
+        self, data: dict[str, Any], loc: Loc, document: Document, surface: Surface, safety: bool
+    ) -> Rule | None:
+        try:
+            entry = RuleEntry.model_validate(data)
+        except ValidationError as e:
+            self.faults += faults_of(e, RuleEntry, document.file, document.place, loc)
+            return None
+        if not safety and entry.priority < FIRST_PRIORITY:
+            what = f"must be at least {FIRST_PRIORITY}; below are the safety rules"
+            self.faults.append(document.fault((*loc, "priority"), what))
+        bounds = {
+            "size_over": self.limits.size,
+            "recipients_over": self.limits.recipients,
+            "hops_over": self.limits.hops,
+        }
+        rule, fields = compile_rule(
+            entry, data, loc, document, surface, bounds, self.directory, self._compiled, safety, self.faults
+        )
+        self.fields |= fields
+        return rule
+
+    def _documents(self, octets: bytes, name: str) -> list[Document]:
+        try:
+            return parse_documents(octets, name)
+        except ConfigFaults as e:
+            self.faults += e.faults
+            return []
+
+    def _whole(self, octets: bytes, name: str, model: type[M]) -> tuple[M, Document] | None:
+        """A file that is one document of that shape."""
+        documents = [d for d in self._documents(octets, name) if d.data is not None]
+        if not documents:
+            if not any(fault.file == name for fault in self.faults):
+                self.faults.append(Fault(file=name, message="is empty", hint="leave the file out"))
+            return None
+        if len(documents) > 1:
+            self.faults.append(documents[1].fault((), "must be one document"))
+        document = documents[0]
+        try:
+            return model.model_validate(document.data), document
+        except ValidationError as e:
+            self.faults += faults_of(e, model, name, document.place)
+            return None
 
 
 def policy_files(root: Path) -> list[tuple[Path, str]]:
@@ -250,13 +268,18 @@ def policy_files(root: Path) -> list[tuple[Path, str]]:
             hint = "make it with `wasl init`, or leave out policy.path for the built-in rules"
             raise ConfigFaults([Fault(file=str(root), message="there is no such folder", hint=hint)])
         found = sorted(p for p in root.rglob("*") if p.suffix in (".yaml", ".yml"))
-        kept = [p for p in found if not p.name.startswith((".", "_")) and p.is_file()]
+        kept = [p for p in found if _read(p.relative_to(root)) and p.is_file()]
     except OSError as e:
         raise ConfigFaults([Fault(file=str(root), message=f"cannot be read: {e.strerror or e}")]) from None
-    if not kept:
+    if not any(p.relative_to(root).as_posix() not in SPECIAL for p in kept):
         hint = "leave out policy.path for the built-in rules"
         raise ConfigFaults([Fault(file=str(root), message="holds no rule file (*.yaml)", hint=hint)])
     return [(p, f"{root.name}/{p.relative_to(root).as_posix()}") for p in kept]
+
+
+def _read(path: Path) -> bool:
+    """Whether a file of a policy folder is one of its parts."""
+    return not path.name.startswith((".", "_")) and path.parts[0] != EXAMPLES
 
 
 class PolicyFile:
@@ -299,90 +322,3 @@ def _entries(document: Document, faults: list[Fault]) -> list[tuple[dict[str, An
         else:
             faults.append(document.fault(("rules", i), "must be a rule: id, priority, match, action"))
     return out
-
-
-def _rule(
-    data: dict[str, Any],
-    loc: Loc,
-    document: Document,
-    limits: Limits,
-    directory: Directory | None,
-    safety: bool,
-    faults: list[Fault],
-) -> Rule | None:
-    try:
-        entry = RuleEntry.model_validate(data)
-    except ValidationError as e:
-        faults += faults_of(e, RuleEntry, document.file, document.place, loc)
-        return None
-    if not safety and entry.priority < FIRST_PRIORITY:
-        what = f"must be at least {FIRST_PRIORITY}; below are the safety rules"
-        faults.append(document.fault((*loc, "priority"), what))
-    if directory is not None:
-        codes = [a.code for a in directory]
-        for key in ("submitter", "recipient_agency"):
-            for i, code in enumerate(getattr(entry.match, key) or ()):
-                if code not in codes:
-                    hint = suggestion(code, codes)
-                    where = (*loc, "match", key, i)
-                    faults.append(document.fault(where, f"there is no agency {code}", hint))
-    return Rule(
-        id=entry.id,
-        priority=entry.priority,
-        ar=entry.description.ar,
-        en=entry.description.en,
-        conditions=_conditions(entry.match, limits),
-        effect=_effect(entry),
-        file=document.file,
-        line=document.place((*loc, "id"))[0],
-    )
-
-
-def _conditions(match: Match, limits: Limits) -> tuple[Condition, ...]:
-    bounds = {"size_over": limits.size, "recipients_over": limits.recipients, "hops_over": limits.hops}
-    out = []
-    for key in Match.model_fields:
-        value = getattr(match, key)
-        if value is None:
-            continue
-        if value == "settings":
-            value = bounds[key]
-        if key == "door":
-            value = [Door(v) for v in value]
-        out.append(condition(key, value))
-    return tuple(out)
-
-
-def _effect(entry: RuleEntry) -> Effect:
-    refusal = None
-    if entry.reply is not None:
-        reply = entry.reply
-        refusal = Refusal(code=reply.code, status=reply.status, en=reply.en, ar=reply.ar)
-    return Effect(
-        action=entry.action,
-        kind=Kind(entry.kind) if entry.kind is not None else None,
-        route=entry.route,
-        refusal=refusal,
-        tag=entry.tag,
-        subject_tag=entry.subject_tag,
-        sign=entry.sign,
-        require_tls=entry.require_tls,
-        receipts=tuple(entry.receipts) if entry.receipts is not None else None,
-    )
-
-
-def _unreachable(rules: tuple[Rule, ...]) -> list[Fault]:
-    """Rules behind one that always decides."""
-    for i, rule in enumerate(rules):
-        if not rule.conditions and rule.effect.action is not None:
-            return [
-                Fault(
-                    file=later.file,
-                    line=later.line,
-                    key=later.id,
-                    message=f"is never reached: {rule.id} before it decides everything",
-                    hint="give it a lower priority",
-                )
-                for later in rules[i + 1 :]
-            ]
-    return []

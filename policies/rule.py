@@ -1,26 +1,34 @@
 """One rule: when it applies, and what it does. Compiled once, pure, no look at the outside.
 
-A rule's match keys are compiled to small predicates over the facts of the transaction and of one
-recipient. A rule whose effect has an action ends the chain; one that only sets something lets it go
-on. Conditions say which facts they need, so that a rule can be asked before the header is there.
+A rule applies when all conditions of ``match`` hold, those of ``unless`` do not all hold, and its
+expression says true. One whose effect has an action ends the chain; one that only sets something lets
+it go on. Conditions say which facts they need, so that a rule can be asked before the header is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Literal
 
-from policies.facts import Automatic, Facts, Pending, RecipientFacts, unreadable
-from policies.verdict import Action, Kind
+from policies.case import Case
+from policies.condition import Axis, Condition
+from policies.expression import Expression, ExpressionError
+from policies.period import Period
+from policies.verdict import Action, Kind, Then
+from tracker.model import Address
 
-Test = Callable[[Facts, RecipientFacts], bool]
+UNLESS = "unless"  # the key that decided when an exception did
+WHEN = "when"
+LIMIT = "limit"
 
 
 class Answer(StrEnum):
     HIT = "hit"
     MISS = "miss"
     OPEN = "open"  # hangs on the header, which is not here yet
+    ERROR = "error"  # its expression gave no answer
 
 
 class Route(StrEnum):
@@ -43,15 +51,6 @@ class Per(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """One match key with its test."""
-
-    key: str
-    test: Test
-    needs: Pending | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """What a refusal says. ``{recipient}``, ``{sender}``, ``{domain}`` and ``{agency}`` are filled in."""
 
@@ -62,6 +61,35 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldSpec:
+    """Terms of a hold as the rule has them."""
+
+    approvers: tuple[str, ...] = ()
+    persons: int = 1
+    expires: Period | None = None
+    then: Then = Then.REFUSE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """The rule applies to what is above ``count`` recipients in ``window_us``."""
+
+    per: Per
+    count: int
+    window_us: int
+
+    def key(self, rule_id: str, case: Case) -> str:
+        """Under which name this letter is counted."""
+        if self.per is Per.MAILBOX:
+            who = case.f.sender.casefold()
+        elif self.per is Per.AGENCY:
+            who = case.f.submitter or ""
+        else:
+            who = f"{case.f.submitter or ''} {case.r.agency or case.r.recipient.address.host}"
+        return f"{rule_id} {self.window_us} {who}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
     """What a rule does when it applies; None leaves a thing as it is."""
 
@@ -69,11 +97,47 @@ class Effect:
     kind: Kind | None = None
     route: Route | None = None
     refusal: Refusal | None = None
+    hold: HoldSpec | None = None
+    hop: str | None = None
+    mailbox: Address | Literal["registry"] | None = None
+    copies: tuple[Address, ...] = ()
+    notify: tuple[Address, ...] = ()
     tag: bool | None = None
     subject_tag: bool | None = None
+    subject_shape: str | None = None
     sign: bool | None = None
     require_tls: bool | None = None
+    requiretls: bool | None = None
+    classification: str | None = None
+    raise_classification: str | None = None
+    urgency: str | None = None
+    raise_urgency: str | None = None
+    due: Period | None = None
     receipts: tuple[str, ...] | None = None
+    receipts_to: tuple[str, ...] | None = None
+    digest: bool | None = None
+
+    @property
+    def marks(self) -> bool:
+        """It may change what later rules see."""
+        return bool(self.classification or self.raise_classification or self.urgency or self.raise_urgency)
+
+    @property
+    def protects(self) -> bool:
+        """What it does keeps a letter from harm: it must not be left out because nobody knows."""
+        return self.action in (Action.HOLD, Action.REJECT) or bool(self.require_tls) or self.marks
+
+    @property
+    def on_the_wire(self) -> bool:
+        """It changes what becomes of the letter, and not only what is recorded of it."""
+        if self.action in (Action.HOLD, Action.REJECT):
+            return True
+        changes = (self.hop, self.mailbox, self.copies, self.notify, self.require_tls, self.requiretls)
+        return self.action is None and any(changes)
+
+    @property
+    def reroutes(self) -> bool:
+        return self.action is None and bool(self.mailbox or self.copies or self.hop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,82 +150,93 @@ class Rule:
     en: str
     conditions: tuple[Condition, ...]
     effect: Effect
+    unless: tuple[Condition, ...] | None = None  # None: no exception
+    when: Expression | None = None
+    limit: Limit | None = None
+    mode: RuleMode = RuleMode.ACTIVE
+    safety: bool = False  # one of those that are always in force
     file: str = ""
     line: int = 0
+    entry: Mapping[str, Any] = field(default_factory=dict, repr=False)  # as it stands in the file
 
-    def ask(self, facts: Facts, recipient: RecipientFacts) -> tuple[Answer, str]:
-        """Whether the rule applies, and the key that decided that it does not or cannot be told."""
+    @property
+    def shadow(self) -> bool:
+        return self.mode is RuleMode.SHADOW
+
+    @property
+    def lingers(self) -> bool:
+        """It holds, and what is held becomes what the rules after it make of it."""
+        return self.effect.action is Action.HOLD and self.effect.kind is None
+
+    def ask(self, case: Case) -> tuple[Answer, str, str]:
+        """Whether the rule applies, and the key that decided so with the value that it saw.
+
+        A limit is not asked here: it counts (``policies/chain.py``).
+        """
+        pending = case.f.pending
         waiting = ""
         for condition in self.conditions:
-            if condition.needs is not None and condition.needs in facts.pending:
+            if pending and (condition.needs in pending or condition.axis is Axis.FREE):
                 waiting = waiting or condition.key
-            elif not condition.test(facts, recipient):
-                return Answer.MISS, condition.key
-        return (Answer.OPEN, waiting) if waiting else (Answer.HIT, "")
+            elif not condition.test(case):
+                return Answer.MISS, condition.key, condition.shown(case)
+        if self.unless is not None:
+            open_key = ""
+            for condition in self.unless:
+                if pending and (condition.needs in pending or condition.axis is Axis.FREE):
+                    open_key = open_key or condition.key
+                elif not condition.test(case):
+                    break
+            else:
+                if not open_key:
+                    seen = "; ".join(f"{c.key}: {c.shown(case)}" for c in self.unless)
+                    return Answer.MISS, UNLESS, seen
+                waiting = waiting or open_key
+        if pending and (self.when is not None or self.limit is not None):
+            waiting = waiting or (WHEN if self.when is not None else LIMIT)
+        if waiting:
+            return Answer.OPEN, waiting, ""
+        if self.when is not None:
+            try:
+                if not self.when.test(case):
+                    return Answer.MISS, WHEN, "false"
+            except ExpressionError as e:
+                return Answer.ERROR, WHEN, str(e)
+        return Answer.HIT, "", ""
+
+    def reasons(self, case: Case) -> tuple[tuple[str, str], ...]:
+        """The keys that it asks for with the values that this letter has."""
+        seen = [(c.key, c.shown(case)) for c in self.conditions]
+        if self.when is not None:
+            seen.append((WHEN, "true"))
+        return tuple(seen)
+
+    @property
+    def does(self) -> str:
+        """What it does in a few words for the record, such as ``reject 550 5.7.1``."""
+        effect = self.effect
+        words = [effect.action.value] if effect.action is not None else []
+        if effect.refusal is not None and effect.action is Action.REJECT:
+            words += [str(effect.refusal.code), effect.refusal.status]
+        words += [name for name in _SETS if name in self.entry]
+        return " ".join(words)
 
 
-def _among(fact: Callable[[Facts, RecipientFacts], object], values: frozenset[object]) -> Test:
-    if len(values) == 1:
-        (only,) = values
-        return lambda f, r: fact(f, r) == only
-    return lambda f, r: fact(f, r) in values
-
-
-def _flag(fact: Test, wanted: bool) -> Test:
-    return fact if wanted else lambda f, r: not fact(f, r)
-
-
-# The match keys that compare a fact with a list of values.
-LISTS: dict[str, tuple[Callable[[Facts, RecipientFacts], object], Pending | None]] = {
-    "door": (lambda f, r: f.door, None),
-    "submitter": (lambda f, r: f.submitter, Pending.SUBMITTER),
-    "submitter_mode": (lambda f, r: f.submitter_mode, Pending.SUBMITTER),
-    "sender": (lambda f, r: f.sender_kind, Pending.SUBMITTER),
-    "author": (lambda f, r: f.author_kind, Pending.HEADER),
-    "recipient": (lambda f, r: r.place, None),
-    "recipient_agency": (lambda f, r: r.agency, None),
-    "recipient_mode": (lambda f, r: r.mode, None),
-    "crypto": (lambda f, r: f.crypto, Pending.HEADER),
-}
-
-# The match keys that are true or false.
-FLAGS: dict[str, tuple[Test, Pending | None]] = {
-    "agency_server": (lambda f, r: bool(f.submitters), None),
-    "vouched": (lambda f, r: f.vouched, Pending.VOUCHED),
-    "same_agency": (lambda f, r: r.agency is not None and r.agency == f.submitter, Pending.SUBMITTER),
-    "connected": (lambda f, r: r.connected, None),
-    "outbound": (lambda f, r: f.outbound, Pending.SUBMITTER),
-    "looped": (lambda f, r: f.looped, Pending.HEADER),
-    "unreadable": (lambda f, r: unreadable(f), Pending.HEADER),
-    "author_is_account": (lambda f, r: f.author_is_account, Pending.HEADER),
-}
-
-# The match keys that are true above a number.
-OVER: dict[str, tuple[Callable[[Facts], int], Pending | None]] = {
-    "size_over": (lambda f: f.size, Pending.HEADER),
-    "recipients_over": (lambda f: len(f.recipients) + f.before, None),
-    "hops_over": (lambda f: f.hops, Pending.HEADER),
-}
-
-
-def condition(key: str, value: object) -> Condition:
-    """Compile one match key; ``value`` is already checked by the loader."""
-    if key in LISTS:
-        fact, needs = LISTS[key]
-        assert isinstance(value, (list, tuple))
-        return Condition(key=key, test=_among(fact, frozenset(value)), needs=needs)
-    if key in FLAGS:
-        flag, needs = FLAGS[key]
-        return Condition(key=key, test=_flag(flag, bool(value)), needs=needs)
-    if key in OVER:
-        number, needs = OVER[key]
-        assert isinstance(value, int)
-        bound = value
-        return Condition(key=key, test=lambda f, r: number(f) > bound, needs=needs)
-    if key == "automatic":
-        if isinstance(value, bool):
-            return Condition(key=key, test=_flag(lambda f, r: bool(f.automatic), value), needs=Pending.HEADER)
-        assert isinstance(value, (list, tuple))
-        kinds = frozenset(Automatic(v) for v in value)
-        return Condition(key=key, test=lambda f, r: not kinds.isdisjoint(f.automatic), needs=Pending.HEADER)
-    raise KeyError(key)
+_SETS = (
+    "hop",
+    "mailbox",
+    "copy",
+    "require_tls",
+    "classification",
+    "raise_classification",
+    "urgency",
+    "raise_urgency",
+    "due",
+    "receipts",
+    "receipts_to",
+    "digest",
+    "tag",
+    "subject_tag",
+    "sign",
+    "notify",
+)

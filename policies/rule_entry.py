@@ -14,9 +14,6 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     model_validator,
@@ -25,6 +22,7 @@ from pydantic import (
 from policies.agency import Mode
 from policies.agency_entry import Text, mailbox, plain
 from policies.author import AuthorKind
+from policies.entry import MANY, ONE, Description, Entry, Weekday
 from policies.facts import Automatic, Crypto, Place, SenderKind
 from policies.period import Period, period
 from policies.rule import Per, Route, RuleMode
@@ -52,10 +50,6 @@ def _id(text: str) -> str:
     if not _ID.fullmatch(text):
         raise ValueError("must be lower-case words joined by hyphens, such as inter-agency-letter")
     return text
-
-
-def _listed(value: object) -> object:
-    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def _ascii(text: str) -> str:
@@ -114,7 +108,7 @@ def _code(text: str) -> str:
 def _mailbox_or(text: str) -> str:
     """An address, ``@domain`` or the name of a group; folded to be compared."""
     if text.startswith("@"):
-        return f"@{mailbox(f'x{text}').host}"
+        return mailbox(f"x{text}").key[1:]
     if "@" in text:
         return mailbox(text).key
     if _GROUP.fullmatch(text):
@@ -213,10 +207,6 @@ def _expression(text: str) -> str:
     return text
 
 
-# A list that may be written as its only value.
-ONE = BeforeValidator(_listed)
-MANY = Field(min_length=1, max_length=5000)
-
 Word = Annotated[str, Field(min_length=1, max_length=200)]
 Codes = Annotated[list[Annotated[str, AfterValidator(_code)]], ONE, MANY]
 Mailboxes = Annotated[list[Annotated[str, AfterValidator(_mailbox_or)]], ONE, MANY]
@@ -231,24 +221,10 @@ Span = Annotated[Period, PlainValidator(_span, json_schema_input_type=str)]
 Window = Annotated[Period, PlainValidator(_window, json_schema_input_type=str)]
 Addresses = Annotated[
     list[Annotated[Address, PlainValidator(mailbox, json_schema_input_type=str)]],
-    BeforeValidator(_listed),
+    ONE,
     Field(min_length=1, max_length=20),
 ]
 ReceiptEvent = Literal["accepted", "relayed", "delivered", "late", "failed", "read", "processed"]
-Weekday = Literal["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"]
-
-
-class Entry(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
-    )
-
-
-class Description(Entry):
-    ar: Text
-    """In Arabic."""
-    en: Text
-    """In English."""
 
 
 class Reply(Entry):
@@ -396,7 +372,7 @@ class Hold(Entry):
     """On what terms a letter is held."""
 
     approvers: Annotated[
-        list[Annotated[str, AfterValidator(_approver)]], BeforeValidator(_listed), Field(max_length=50)
+        list[Annotated[str, AfterValidator(_approver)]], ONE, Field(max_length=50)
     ] = Field(default_factory=list)
     """Roles (admin, compliance, registry), agencies' codes or account names; none: whoever may decide."""
     persons: Annotated[int, Field(ge=1, le=2, strict=True)] = 1

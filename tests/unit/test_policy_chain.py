@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from policies.agency import Mode
+from policies.case import Case, Surface
 from policies.chain import UNDECIDED, Policy
 from policies.facts import Facts, of_envelope
 from policies.faults import ConfigFaults
-from policies.load import LETTERS, SAFETY, Limits, PolicyFile, load_policy
+from policies.load import LETTERS, SAFETY, Limits, PolicyFile, load_policy, load_policy_texts
 from policies.rule import Answer
 from policies.verdict import Action, Decision, Kind, Verdict
 from tests.unit.test_policy_facts import AROUND, RETURN, read, relay, signed_in
@@ -297,8 +298,10 @@ def test_open_answers_only_while_the_header_is_missing() -> None:
     rule = POLICY.rule("mail-loop")
     assert rule is not None
     facts = of_envelope(MOF, NULL_PATH, [Recipient(address=Address.parse("b@moh.example"))], AROUND)
-    assert rule.ask(facts, facts.recipients[0]) == (Answer.OPEN, "looped")
-    assert rule.ask(read(OWN, MOF), facts.recipients[0]) == (Answer.MISS, "looped")
+    surface = Surface(POLICY.marks, POLICY.groups, POLICY.calendar)
+    assert rule.ask(Case(facts, facts.recipients[0], surface)) == (Answer.OPEN, "looped", "")
+    letter = read(OWN, MOF)
+    assert rule.ask(Case(letter, letter.recipients[0], surface)) == (Answer.MISS, "looped", "false")
 
 
 # Files.
@@ -375,14 +378,14 @@ def test_the_order_of_rules_in_a_file_does_not_matter(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         json.dumps({"rules": [dict(reversed(r.items())) for r in shuffled]}), "utf-8"
     )
-    policy = load_policy(tmp_path)
-    assert [r.id for r in policy.rules] == [r.id for r in POLICY.rules]
+    policy, plain = load_policy(tmp_path), load_policy_texts({LETTERS.name: LETTERS.read_text("utf-8")})
+    assert [r.id for r in policy.rules] == [r.id for r in plain.rules]
     facts = read(OWN, MOF, to=("b@moh.example", "b@mof.example", "b@x.example"))
 
     def essence(decision: Decision) -> list[tuple[str, tuple[str, ...]]]:
         return [(said(v), v.hits) for v in decision.verdicts]
 
-    assert essence(policy.decide(facts)) == essence(POLICY.decide(facts))
+    assert essence(policy.decide(facts)) == essence(plain.decide(facts))
 
 
 def test_the_default_files_are_loaded_from_where_they_are_installed() -> None:

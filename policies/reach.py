@@ -1,0 +1,73 @@
+"""Rules that can never decide anything, because an earlier one always decides first.
+
+An earlier rule stands before a later one when it applies to everything that the later one applies to: each of
+its conditions is one that the later rule asks for as well, or asks for more strictly (fewer values,
+a higher bound), and it has no expression, limit or exception that the later one lacks. Conditions on words,
+header fields and the like count as the same only when they are written alike. This finds the common
+mistakes and never calls a rule unreachable that is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from policies.condition import Axis, Condition
+from policies.faults import Fault
+from policies.rule import Rule
+from policies.verdict import Action
+
+
+def unreachable(rules: Sequence[Rule]) -> list[Fault]:
+    """A fault for each rule that an earlier one always decides before; ``rules`` in their order."""
+    out: list[Fault] = []
+    deciding: dict[frozenset[str], list[Rule]] = {}  # by the axes that they ask about
+    changed = any(rule.effect.marks for rule in rules)  # what some rules see is not what others see
+    for rule in rules:
+        names = frozenset(c.name for c in rule.conditions)
+        other = next(
+            (
+                earlier
+                for asked, group in deciding.items()
+                if asked <= names
+                for earlier in group
+                if _covers(earlier, rule)
+            ),
+            None,
+        )
+        if other is not None:
+            everything = "" if other.conditions else " everything"
+            out.append(
+                Fault(
+                    file=rule.file,
+                    line=rule.line,
+                    key=rule.id,
+                    message=f"is never reached: {other.id} before it decides{everything}",
+                    hint="give it a lower priority",
+                )
+            )
+        changing = changed and names & {"classification", "urgency"}
+        if rule.effect.action is None or rule.shadow or rule.limit is not None or rule.when is not None:
+            continue
+        if rule.unless is None and not changing:
+            deciding.setdefault(names, []).append(rule)
+    return out
+
+
+def _covers(earlier: Rule, later: Rule) -> bool:
+    # What a rule holds is asked what it will be once it is released; only other holds come too late.
+    if earlier.lingers and later.effect.action not in (Action.HOLD, Action.REJECT):
+        return False
+    return all(any(_stricter(c, own) for c in later.conditions) for own in earlier.conditions)
+
+
+def _stricter(one: Condition, other: Condition) -> bool:
+    """Whether ``one`` holds only when ``other`` does."""
+    if one.name != other.name:
+        return False
+    if one.axis is Axis.BOUND and "settings" not in (one.asks, other.asks):
+        return one.bound >= other.bound
+    if one.axis is Axis.FREE:
+        return one.asks == other.asks
+    if one.values and other.values:
+        return one.values <= other.values
+    return one.asks == other.asks
