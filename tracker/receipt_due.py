@@ -55,8 +55,8 @@ NAMES = {
 }
 """What settings, agencies and policies call the events."""
 
-PLAIN_MAIL_EVENTS = frozenset({Event.REFUSED, Event.LATE, Event.FAILED, Event.CANCELLED})
-"""What any mail server tells of mail that is no letter."""
+PLAIN_MAIL_EVENTS = frozenset({Event.REFUSED, Event.HELD, Event.LATE, Event.FAILED, Event.CANCELLED})
+"""What any mail server tells of mail that is no letter, and that a rule holds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
