@@ -136,7 +136,7 @@ def _house(root: Path, hostname: str, domain: str, relay: str, dkim: bool) -> Se
     from gateway.opening import new_secret
     from gateway.settings import Settings
     from gateway.settings_template import template
-    from policies.load import LETTERS
+    from policies.load import DEFAULT_SET
     from tracker.ledger import LedgerKey
 
     for folder in ("agencies", "policy"):
@@ -146,9 +146,10 @@ def _house(root: Path, hostname: str, domain: str, relay: str, dkim: bool) -> Se
     example = root / "agencies" / "_example.yaml"
     if not example.exists():
         example.write_text(EXAMPLE, "utf-8")
-    rules = root / "policy" / LETTERS.name
-    if not rules.exists():
-        shutil.copyfile(LETTERS, rules)
+    if not (root / "policy" / DEFAULT_SET[0].name).exists():
+        # The one that is looked for comes last: an init that was cut short begins again.
+        for file in reversed(DEFAULT_SET):
+            shutil.copyfile(file, root / "policy" / file.name)
     ledger = root / "secrets" / "ledger.pem"
     if not ledger.exists():
         _private(ledger, LedgerKey.make(f"{domain}/ledger").pem())
