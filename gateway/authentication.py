@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+import re
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.authentication_results import Result
 from policies.author import AuthorKind
+from policies.chain import Policy
 from policies.facts import Facts, SenderKind
 from tracker.archive import Octets
 from tracker.header import Headers
@@ -75,9 +76,11 @@ class Authentication:
         self._names = names
         self._executor = executor
         self._loop = asyncio.get_running_loop()
+        self._policy = ""  # the version that was last looked at
+        self._needed: frozenset[str] = frozenset()
 
-    def worth(self, facts: Facts, headers: Headers, needed: Collection[str] = ()) -> Wants | None:
-        """The checks for a letter; None for none. ``needed`` are the methods that rules ask for."""
+    def worth(self, facts: Facts, headers: Headers, policy: Policy) -> Wants | None:
+        """The checks for a letter, on the policy in force; None for none."""
         if facts.submitter is None:
             return None  # a stranger's: it is refused, or a report that is known by its address
         checks = self._checks
@@ -85,13 +88,15 @@ class Authentication:
         arc = checks.arc and ("arc-seal" in headers or "arc-message-signature" in headers)
         spf = dmarc = False
         if facts.door is Door.RELAY:
+            if policy.version != self._policy:
+                self._policy, self._needed = policy.version, _named(policy)
             foreign = (
                 checks.own_domains
                 or facts.sender_kind in _FOREIGN_SENDERS
                 or facts.author_kind not in _OWN_AUTHORS
             )
-            spf = checks.spf and (foreign or "spf" in needed)
-            dmarc = checks.dmarc and (foreign or "dmarc" in needed)
+            spf = checks.spf and (foreign or "spf" in self._needed)
+            dmarc = checks.dmarc and (foreign or "dmarc" in self._needed)
         if not (dkim or arc or spf or dmarc):
             return None
         return Wants(spf=spf, dkim=dkim or (dmarc and checks.dkim), dmarc=dmarc, arc=arc)
@@ -232,6 +237,12 @@ class _Letter:
             make = body_hash if relaxed else simple_body_hash
             known = self._hashes[relaxed] = make(self._octets.view(), self._body_start)
         return known
+
+
+def _named(policy: Policy) -> frozenset[str]:
+    """The methods that the files of a policy name; a comment that does only costs a few questions."""
+    whole = "\n".join(policy.texts.values())
+    return frozenset(name for name in ("spf", "dmarc") if re.search(rf"\b{name}\b", whole))
 
 
 def _unreadable(error: Unreadable) -> Result:

@@ -205,7 +205,7 @@ class Intake:
         needs = policy.needs_fields
         reading = await self._reader.read(conn, envelope, octets, headers, around, needs)
         if self._authentication is not None:
-            wants = self._authentication.worth(reading.facts, headers)
+            wants = self._authentication.worth(reading.facts, headers, policy)
             if wants is not None:
                 reading = await self._checked(self._authentication, wants, conn, envelope, octets, reading)
         reading = await self._with_answered(reading)
