@@ -41,6 +41,7 @@ _WORD = re.compile(
 _FORMAT = re.compile("[\u00ad\u0640\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _NUMBER = re.compile(r"[A-Za-z0-9_.\-]+(?:/[A-Za-z0-9_.\-]+)+")
 _NAMES = frozenset(_SOURCES)
+_LARGEST_OFFSET = 86_400  # seconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -92,7 +93,7 @@ def reply_by_us(headers: Headers) -> int | None:
     """The moment by which the author wants an answer (RFC 2156, Reply-By), or None if it is no date."""
     try:
         found = parsedate_tz(headers.plain("reply-by")[:MAX_VALUE])
-        if found is None:
+        if found is None or abs(found[9] or 0) > _LARGEST_OFFSET:
             return None
         moment = datetime(*found[:6], tzinfo=UTC)
     except (ValueError, OverflowError, IndexError, TypeError):
