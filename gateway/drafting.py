@@ -104,14 +104,14 @@ class Drafting:
         kind = _kind(verdicts)
         agency = self._directory().agency(facts.submitter) if facts.submitter else None
         letters = kind is not LetterKind.PASS
-        drafts = self._drafts(verdicts, facts, read, agency, kind)
+        drafts = self._drafts(verdicts, facts, read, agency, kind, policy)
         owner = self._owner(drafts)
         submission_id = self._ids.next()
         message_id = facts.message_id
         if message_id is None and kind is LetterKind.LETTER:
             message_id = f"<{id_text(submission_id)}@{self._settings.domain}>"  # RFC 6409 §8.3
         hits, would = self._hits(policy, verdicts) if letters else ((), ())
-        marks: Marks | None = getattr(policy, "marks", None)
+        marks = policy.marks
         return Acceptance(
             submission_id=submission_id,
             kind=kind,
@@ -131,10 +131,8 @@ class Drafting:
             subject_fold=fold(facts.subject) if letters else "",
             digest=read.digest,
             parts=read.parts if letters else (),
-            classification=_highest(
-                [v.classification for v in verdicts], marks.classifications if marks else None
-            ),
-            urgency=_highest([v.urgency for v in verdicts], marks.urgencies if marks else None),
+            classification=_highest([v.classification for v in verdicts], marks.classifications),
+            urgency=_highest([v.urgency for v in verdicts], marks.urgencies),
             due_us=min([v.due_us for v in verdicts if v.due_us is not None], default=None),
             number_shape=self._settings.number_shape if kind is LetterKind.LETTER else None,
             facts=_stored(facts, read, verdicts, letters, marks),
@@ -194,13 +192,15 @@ class Drafting:
         read: Read,
         agency: Agency | None,
         kind: LetterKind,
+        policy: Policy,
     ) -> tuple[DeliveryDraft, ...]:
         if len(verdicts) == 1 and not verdicts[0].copies:
             return (self._draft(verdicts[0], facts, read, agency, kind),)
-        made: dict[tuple[str, State], DeliveryDraft] = {}
+        made: dict[tuple[str, State, str], DeliveryDraft] = {}
         for v in verdicts:
             draft = self._draft(v, facts, read, agency, kind)
-            key = (draft.recipient.address.key, draft.state)
+            rule = draft.hold.rule if draft.hold is not None else ""
+            key = (draft.recipient.address.key, draft.state, rule)
             known = made.get(key)
             made[key] = draft if known is None else _together(known, draft)
         out = list(made.values())
@@ -209,7 +209,7 @@ class Drafting:
             for address in v.copies:
                 if v.refused or v.kind is Kind.SHADOW or address.key in there:
                     continue
-                copy = self._copy(v, address, facts)
+                copy = self._copy(v, address, facts, _copying(policy, v, address))
                 if copy is not None:
                     there.add(address.key)
                     out.append(copy)
@@ -263,12 +263,12 @@ class Drafting:
         receiver = self._directory().agency(v.agency) if v.agency else None
         return receiver is None or receiver.mode is not Mode.SHADOW
 
-    def _copy(self, v: Verdict, address: Address, facts: Facts) -> DeliveryDraft | None:
+    def _copy(self, v: Verdict, address: Address, facts: Facts, rule: str) -> DeliveryDraft | None:
         """A copy that a rule adds: said to be one, shown to the sender's side and to its own, no receipts."""
         home = self._directory().by_domain(address.host)
         hop = home.code if home is not None else f"{facts.submitter}:outbound" if facts.outbound else ""
         if not hop:
-            _log.error("the rule %s wants a copy for %s, to whom no next hop leads", v.rule, address)
+            _log.error("the rule %s wants a copy for %s, to whom no next hop leads", rule, address)
             return None
         active = home is not None and home.mode is Mode.ACTIVE and v.kind is Kind.LETTER
         held = v.action is Action.HOLD
@@ -285,7 +285,7 @@ class Drafting:
             require_tls=v.require_tls or v.requiretls,
             reason=_reason(v) if held else {},
             hold=_hold(v) if held else None,
-            copy_by=v.rule,
+            copy_by=rule,
         )
 
     def _asks(self, v: Verdict, facts: Facts, agency: Agency | None) -> tuple[str, ...]:
@@ -336,7 +336,7 @@ class Drafting:
 
 
 def _stored(
-    facts: Facts, read: Read, verdicts: Sequence[Verdict], letters: bool, marks: Marks | None
+    facts: Facts, read: Read, verdicts: Sequence[Verdict], letters: bool, marks: Marks
 ) -> dict[str, Any]:
     """What is kept of the facts: of mail that is no letter next to nothing."""
     stored: dict[str, Any] = facts.to_json() if letters else {"v": FACTS_VERSION, "hops": facts.hops}
@@ -357,13 +357,13 @@ def _stored(
     return stored
 
 
-def _shape(shape: str, v: Verdict, facts: Facts, marks: Marks | None) -> str:
+def _shape(shape: str, v: Verdict, facts: Facts, marks: Marks) -> str:
     """A subject tag's shape with all filled in but the number, which the record gives."""
     for name, word, scale in (
-        ("{classification}", v.classification, marks.classifications if marks else None),
-        ("{urgency}", v.urgency, marks.urgencies if marks else None),
+        ("{classification}", v.classification, marks.classifications),
+        ("{urgency}", v.urgency, marks.urgencies),
     ):
-        degree = next((d.ar for d in scale.degrees if d.id == word), word) if scale else word
+        degree = next((d.ar for d in scale.degrees if d.id == word), word)
         shape = shape.replace(name, degree)
     return shape.replace("{agency}", facts.submitter or "")
 
@@ -379,9 +379,19 @@ def _kind(verdicts: Sequence[Verdict]) -> LetterKind:
     return LetterKind.SHADOW if Kind.SHADOW in kinds else LetterKind.PASS
 
 
+def _copying(policy: Policy, v: Verdict, address: Address) -> str:
+    """The rule that wants this copy."""
+    for hit in v.hits:
+        rule = policy.rule(hit)
+        if rule is not None and any(address.key == one.key for one in rule.effect.copies):
+            return hit
+    return v.rule
+
+
 def _reason(v: Verdict) -> dict[str, Any]:
     """Why somebody gets nothing, or nothing yet: kept as evidence."""
-    reason = {"rule": v.rule, "reply": str(v.reply) if v.reply else "", "ar": v.text_ar, "en": v.text_en}
+    said = str(v.reply) if v.reply is not None and v.refused else ""
+    reason = {"rule": v.rule, "reply": said, "ar": v.text_ar, "en": v.text_en}
     return reason | ({"facts": [list(pair) for pair in v.reasons]} if v.reasons else {})
 
 
@@ -426,11 +436,9 @@ def _together(one: DeliveryDraft, other: DeliveryDraft) -> DeliveryDraft:
     )
 
 
-def _highest(found: Sequence[str], scale: Scale | None) -> str:
+def _highest(found: Sequence[str], scale: Scale) -> str:
     """The highest degree that any recipient's copy has."""
-    if len(found) == 1 or scale is None:
-        return found[0]
-    return scale.highest(found)
+    return found[0] if len(found) == 1 else scale.highest(found)
 
 
 def _notified(verdicts: Sequence[Verdict], facts: Facts, kind: LetterKind) -> tuple[str, ...]:

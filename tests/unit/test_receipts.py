@@ -669,7 +669,7 @@ def test_without_notify_the_settings_decide() -> None:
     quiet = ReceiptSettings(events=frozenset())
     assert asks(None, quiet, automatic=False, mailing_list=False, null_sender=False) == ()
     found = asks(None, PLAIN_MAIL, automatic=False, mailing_list=False, null_sender=False)
-    assert set(found) == {Event.REFUSED, Event.LATE, Event.FAILED, Event.CANCELLED}
+    assert set(found) == {Event.REFUSED, Event.HELD, Event.LATE, Event.FAILED, Event.CANCELLED}
 
 
 def test_a_receipt_never_earns_a_receipt() -> None:
