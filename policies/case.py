@@ -49,6 +49,7 @@ class Case:
         "_local",
         "_said",
         "_working",
+        "before",
         "classification",
         "f",
         "r",
@@ -56,8 +57,10 @@ class Case:
         "urgency",
     )
 
-    def __init__(self, facts: Facts, recipient: RecipientFacts, surface: Surface) -> None:
+    def __init__(self, facts: Facts, recipient: RecipientFacts, surface: Surface, before: int = 0) -> None:
+        """``before``: recipients of the same transaction that were taken before those in the facts."""
         self.f = facts
+        self.before = before or facts.before
         self.r = recipient
         self.surface = surface
         self._said = surface.marks.read(facts.marks)
@@ -195,7 +198,7 @@ VARIABLES: dict[str, tuple[Callable[[Case], Any], str, str]] = {
     "recipient_place": (lambda c: c.r.place.value, "string", "where it lies, as in the key `recipient`"),
     "recipient_agency": (lambda c: c.r.agency or "", "string", "code of its agency"),
     "recipient_mode": (lambda c: c.r.mode.value, "string", "mode of its agency"),
-    "recipients": (lambda c: len(c.f.recipients) + c.f.before, "int", "number of recipients"),
+    "recipients": (lambda c: len(c.f.recipients) + c.before, "int", "number of recipients"),
     "size": (lambda c: c.f.size, "int", "octets of the letter"),
     "subject": (lambda c: c.f.subject, "string", "the subject as people read it"),
     "subject_number": (lambda c: c.f.subject_number or "", "string", "a letter number in the subject"),

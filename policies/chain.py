@@ -10,7 +10,7 @@ judge because its expression failed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from policies.calendar import Calendar
 from policies.case import Case, Surface
@@ -110,7 +110,7 @@ class Policy:
 
         ``facts`` are of the envelope, ``before`` is the number of recipients taken so far.
         """
-        case = Case(replace(facts, before=before) if before else facts, facts.recipients[0], self._surface)
+        case = Case(facts, facts.recipients[0], self._surface, before)
         rule = self._index.early(case)
         if rule is not None:
             return refuse(case, rule, (rule.id,))

@@ -176,7 +176,7 @@ KEYS: dict[str, Key] = {
         lambda c: max([a.size for a in c.f.attachments]) if c.f.attachments else 0, Axis.BOUND, _H
     ),
     "size_over": Key(lambda c: c.f.size, Axis.BOUND, _H),
-    "recipients_over": Key(lambda c: len(c.f.recipients) + c.f.before, Axis.BOUND),
+    "recipients_over": Key(lambda c: len(c.f.recipients) + c.before, Axis.BOUND),
     "hops_over": Key(lambda c: c.f.hops, Axis.BOUND, _H),
     "looped": Key(lambda c: c.f.looped, Axis.FEW, _H),
     "unreadable": Key(lambda c: unreadable(c.f), Axis.FEW, _H),

@@ -167,6 +167,8 @@ def _axes(rules: Sequence[Rule]) -> tuple[list[_AxisLook], list[_AxisLook]]:
     for name in ("submitter_mode", "recipient_mode"):
         used.setdefault(name, [])  # they make a rule a shadow of itself
     for name in sorted(used):
+        if KEYS[name].axis in (Axis.NAMED, Axis.SET) and not any(c.values for c in used[name]):
+            continue  # rules name nothing there, such as members of an empty group
         axis = _AxisLook(_look(name, used[name]), KEYS[name].needs)
         (recipient if KEYS[name].recipient else letter).append(axis)
     return letter, recipient
