@@ -21,9 +21,11 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from dashboard import ladder, timeline
 from dashboard.original import HEADER_LIMIT, ends_within, header_text, without_bcc
+from dashboard.sections import may_see_policy
 from dashboard.visit import SignedIn, Visit, agency_choices
-from tracker import audit, integrity, letter_page, overview, queries, search, unmatched
+from tracker import audit, holds, integrity, letter_page, overview, queries, search, unmatched
 from tracker.access import End, Viewer
+from tracker.holds import Act, HoldState
 from tracker.letter_page import LetterPage, SubmissionView
 from tracker.model import id_text, id_value
 from tracker.queries import LetterList
@@ -157,6 +159,7 @@ def letter_part(visit: Visit, letter_id: int, *, full_check: bool = False) -> tu
         if page is None:
             return None
         large = 1 << 62 if full_check else integrity.LARGE
+        held = holds.of_letter(conn, visit.viewer, letter_id)
         shown = {line.id for line in page.events}
         checked = integrity.check(conn, letter_id, visit.desk.open_content, only=shown, large=large)
     html = visit.html(
@@ -176,6 +179,10 @@ def letter_part(visit: Visit, letter_id: int, *, full_check: bool = False) -> tu
         entries=timeline.timeline(page, visit.tongue, visit.dates, visit.desk.name),
         tries=timeline.tries(page.recipients, visit.tongue),
         End=End,
+        held=held,
+        HoldState=HoldState,
+        HoldAct=Act,
+        sees_policy=visit.desk.policy is not None and may_see_policy(visit.viewer),
     )
     return html, page
 

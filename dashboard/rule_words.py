@@ -28,6 +28,7 @@ _KINDS = {
     "ambiguous": N_("ambiguous"),
     "postmaster": N_("the gateway's postmaster"),
 }
+_PLACES = {**_KINDS, "agency": N_("an agency of the directory")}
 _AUTOMATIC = {
     "null-sender": N_("null sender"),
     "report": N_("report"),
@@ -76,7 +77,7 @@ _LISTS: dict[str, tuple[str, Mapping[str, str]]] = {
     "sender_mailbox": (N_("envelope sender:"), {}),
     "author": (N_("the From field belongs to"), _KINDS),
     "author_mailbox": (N_("author:"), {}),
-    "recipient": (N_("recipient:"), _KINDS),
+    "recipient": (N_("recipient:"), _PLACES),
     "recipient_agency": (N_("to"), {}),
     "recipient_mailbox": (N_("recipient:"), {}),
     "recipient_mode": (N_("the recipient's agency is"), _MODES),
@@ -273,8 +274,8 @@ class Teller:
             case "reply", dict():
                 text = str(value.get("ar" if self.tongue.code == "ar" else "en") or value.get("en") or "")
                 code = f"{value.get('code', '')} {value.get('status', '')}".strip()
-                values = tuple(Value(text=one, written=True) for one in (code, text) if one)
-                yield Phrase(label=say(N_("with the reply")), values=values)
+                told = f"{code} {text}".strip()
+                yield Phrase(label=say(N_("with the reply")), values=(Value(text=told, written=True),))
             case "hold", dict():
                 yield from self._hold(value)
             case "route", str():
@@ -319,10 +320,10 @@ class Teller:
         if value.get("persons") == 2:
             yield Phrase(label=self._say(N_("two different persons")))
         if value.get("expires"):
-            values = [Value(text=_plain(value["expires"]), written=True)]
-            if value.get("then"):
-                values.append(self._value("", value["then"]))
-            yield Phrase(label=self._say(N_("expires after")), values=tuple(values))
+            then = str(value.get("then") or "refuse")
+            after = Value(text=_plain(value["expires"]), written=True)
+            yield Phrase(label=self._say(N_("expires after")), values=(after,))
+            yield Phrase(label=self._say(N_("then:")), values=(self._value("", then),))
 
     def _approver(self, item: Any) -> Value:
         text = _plain(item)

@@ -49,7 +49,7 @@ def sections(visit: Visit) -> list[Section]:
     if waiting or viewer.role is not Role.VIEWER:
         out.append(Section(key="holds", href="/holds", name=N_("Held for approval"), count=waiting))
     if desk.policy is not None and may_see_policy(viewer):
-        out.append(Section(key="policy", href="/policy", name=N_("Policy")))
+        out.append(Section(key="policy", href="/policy", name=N_("Policies")))
     if viewer.may_see_worklist:
         out.append(Section(key="worklist", href="/worklist", name=N_("Unmatched reports")))
     return out

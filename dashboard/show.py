@@ -59,6 +59,24 @@ def short_digest(digest: bytes | str) -> str:
     return f"{text[:4]}…{text[-4:]}" if len(text) > 12 else text
 
 
+_BREAKS = {
+    "Accepted": "Ac\u00adcepted",
+    "Relayed": "Re\u00adlayed",
+    "Delivered": "Deliv\u00adered",
+    "Fetched": "Fetch\u00aded",
+    "Registered": "Regis\u00adtered",
+    "Processed": "Pro\u00adcessed",
+    "Forwarded": "For\u00adwarded",
+    "Cancelled": "Can\u00adcelled",
+    "Returned": "Re\u00adturned",
+}
+
+
+def breakable(word: str) -> str:
+    """A step's name that may break where it must: seven of them stand beside each other on a phone."""
+    return _BREAKS.get(word, word)
+
+
 def grouped(number: int) -> str:
     """``48 211`` with narrow no-break spaces."""
     return f"{number:,}".replace(",", "\u202f")

@@ -241,6 +241,7 @@ def environment(language: str) -> Environment:
         visible=show.visible,
         plain=show.plain,
         grouped=show.grouped,
+        breakable=show.breakable,
         digest=show.short_digest,
         pretty=show.pretty,
         id_text=id_text,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 import uvicorn
@@ -143,9 +143,15 @@ class House:
         self.store.close()
 
 
+class Served(Protocol):
+    """What can be served: anything with a desk."""
+
+    def desk(self, base_url: str, /) -> DashboardDesk: ...
+
+
 @contextmanager
 def serve(
-    house: House, base_url: str | None = None, add: Callable[[FastAPI], None] | None = None
+    house: Served, base_url: str | None = None, add: Callable[[FastAPI], None] | None = None
 ) -> Iterator[str]:
     """The dashboard on loopback; yields its address. ``base_url`` when people reach it by another."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
