@@ -15,7 +15,7 @@ from gateway.trouble import Trouble
 if TYPE_CHECKING:
     from policies.agency import Agency
 
-app = typer.Typer(no_args_is_help=True, help="Agencies: add, list, show, check, import, password.")
+app = typer.Typer(no_args_is_help=True, help="Agencies: add, list, show, check, evidence, import, password.")
 
 Code = Annotated[str, typer.Argument(metavar="CODE", help="Code of the agency, such as MOF.")]
 NextHop = Annotated[
@@ -108,6 +108,46 @@ def check(config: Config = None, as_json: Json = False) -> None:
         put_json({"agencies": len(directory), "version": directory.version})
     else:
         say(f"{len(directory)} agencies, version {directory.version}: no faults")
+
+
+@app.command()
+def evidence(
+    code: Annotated[
+        str | None, typer.Argument(metavar="[CODE]", help="Only this agency, such as MOF.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="Letters of so many days.")] = 90,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Tell which kinds of evidence each agency's servers and clients really gave, as the record has it.
+
+    What an agency never gave says nothing when it is missing.
+    """
+    from gateway.commands.console import json_of
+    from gateway.commands.reading import clock, reading
+    from tracker.evidence_kinds import evidence_kinds
+    from tracker.model import now_us
+
+    settings = load_settings(config)
+    since = now_us() - days * 86_400_000_000
+    with reading(settings) as conn:
+        found = evidence_kinds(conn, since, code.upper() if code else None)
+    if as_json:
+        for one in found:
+            put_json(json_of(one))
+        return
+    rows = [
+        (
+            one.agency,
+            one.kind.value,
+            one.deliveries,
+            one.of,
+            f"{one.share:.0%}",
+            clock(one.last_us, settings) if one.last_us is not None else "never",
+        )
+        for one in found
+    ]
+    table(("agency", "evidence", "letters", "of", "share", "last seen"), rows, right=(2, 3, 4))
 
 
 @app.command()

@@ -293,9 +293,25 @@ def _keys(settings: Settings, directory: Directory | None) -> Iterator[SigningKe
             what = f"{a.code} has no DKIM key: its letters go unsigned"
             text = f"{a.file}:{a.line}: {what} (`wasl keys make {a.code}`)"
             yield Finding(level="warning", about="dkim", text=text, kind="no dkim key")
+    if (
+        settings.authentication.seal
+        and settings.dkim
+        and not any(_is_rsa(key.key_file) for key in settings.dkim)
+    ):
+        text = "no RSA key under [[dkim]]: no letter is ARC-sealed (`wasl keys make -`)"
+        yield Finding(level="warning", about="dkim", text=text)
     if not settings.dkim:
         text = "no [[dkim]] entry: the gateway's receipts go unsigned (`wasl keys make -`)"
         yield Finding(level="warning", about="dkim", text=text)
+
+
+def _is_rsa(path: Path) -> bool:
+    from gateway.sign import SigningKey, SigningKeyError
+
+    try:
+        return SigningKey.load(path, domain="x", selector="x").algorithm == "rsa-sha256"
+    except (OSError, SigningKeyError):
+        return True  # what is wrong with it has been said
 
 
 def _dns(settings: Settings, wanted: list[SigningKey]) -> Iterator[Finding]:
@@ -303,14 +319,31 @@ def _dns(settings: Settings, wanted: list[SigningKey]) -> Iterator[Finding]:
 
     import dns.resolver
 
-    from gateway.dkim_dns import published, resolver
+    from gateway.dkim_dns import published, resolver, silent
 
-    if not wanted:
+    checks = settings.authentication
+    asks = checks.spf or checks.dkim or checks.dmarc or checks.arc
+    if not wanted and not asks:
         return
     try:
         names = resolver(settings.dns.resolvers, settings.dns.timeout.total_seconds())
     except dns.resolver.NoResolverConfiguration:
         yield Finding(level="warning", about="dns", text="no name server is known: set dns.resolvers")
+        return
+    out = silent(names, settings.gateway.domain)
+    for place, why in out:
+        text = f"the name server {place} does not answer: {why}"
+        level = "fault" if settings.dns.resolvers else "warning"
+        yield Finding(level=level, about="dns", text=text)
+    if len(out) == len(names.nameservers):
+        if asks:
+            text = "SPF, DKIM, DMARC and ARC of what comes in will be temperror: no name server answers"
+            yield Finding(level="warning", about="dns", text=text)
+    else:
+        answering = len(names.nameservers) - len(out)
+        text = f"DNS: {_count(answering, 'name server')} of {len(names.nameservers)} answer"
+        yield Finding(level="ok", about="dns", text=text)
+    if not wanted:
         return
     with ThreadPoolExecutor(max_workers=16) as pool, progress("DNS") as show:
         said = []
@@ -331,7 +364,8 @@ def _servers(settings: Settings, directory: Directory, only: frozenset[str]) -> 
     from gateway.hop_probe import Probe, probe_hop, probe_sign_in
     from gateway.opening import mac_secrets
     from gateway.reverse_path import ReversePath
-    from policies.agency import NextHop
+    from policies.agency import Mode, NextHop
+    from policies.watch import Watch
 
     back: Address | None
     try:
@@ -339,7 +373,7 @@ def _servers(settings: Settings, directory: Directory, only: frozenset[str]) -> 
     except Trouble:
         back = None  # said above
     hostname = settings.gateway.hostname
-    asked: list[tuple[str, NextHop | SignIn, Address | None]] = []
+    asked: list[tuple[str, NextHop | SignIn | Watch, Address | None]] = []
     for a in directory:
         if only and a.code not in only:
             continue
@@ -350,9 +384,15 @@ def _servers(settings: Settings, directory: Directory, only: frozenset[str]) -> 
             asked.append((f"{place} outbound {a.outbound.host}:{a.outbound.port}", a.outbound, None))
         if a.sign_in is not None:
             asked.append((f"{place} sign_in {a.sign_in.host}:{a.sign_in.port}", a.sign_in, None))
+        for w in a.watches if a.mode is not Mode.OFF else ():
+            asked.append((f"{place} watch {w.mailbox} at {w.host}:{w.port}", w, None))
 
-    def ask(item: tuple[str, NextHop | SignIn, Address | None]) -> tuple[str, Probe]:
+    def ask(item: tuple[str, NextHop | SignIn | Watch, Address | None]) -> tuple[str, Probe]:
         name, server, address = item
+        if isinstance(server, Watch):
+            from gateway.watch_probe import probe_watch
+
+            return name, probe_watch(server)
         if isinstance(server, NextHop):
             return name, probe_hop(server, hostname, address)
         return name, probe_sign_in(server, hostname)
