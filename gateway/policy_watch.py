@@ -24,8 +24,8 @@ from gateway.trouble import Trouble
 from policies.chain import Policy
 from policies.directory import Directory
 from policies.faults import ConfigFaults, Fault
-from policies.load import Limits, policy_files
-from policies.versions import Texts, built_in, compile_version, own_files, read_version, write_files
+from policies.load import Limits, load_policy, load_policy_texts, policy_files
+from policies.versions import Texts, compile_version, own_files, read_own, texts_of, write_files
 from tracker import policy_store
 from tracker.model import now_us
 from tracker.policy_store import Activation, PolicyStoreError, Standing
@@ -58,6 +58,7 @@ class PolicyWatch:
         self._limits = limits
         self._directory = directory
         self._second_person = second_person
+        self._strange = ""  # a digest that another program put in force
         self._mark = data_dir / _RESTORING if data_dir is not None else None
         self._lock = threading.RLock()
         self._candidate: tuple[Policy, Texts] | None = None  # what the folder holds, compiled
@@ -74,10 +75,7 @@ class PolicyWatch:
             files = policy_store.files_of(conn, last.digest) if last is not None else None
         kept: Policy | None = None
         if last is not None and files is not None:
-            try:
-                kept = compile_version(files)
-            except ConfigFaults as e:
-                _log.warning("the policy version %s is not one of this program: %s", last.digest, e.faults[0])
+            kept = _again(last.digest, files)
         try:
             texts, policy = self._compile()
         except ConfigFaults as e:
@@ -136,8 +134,8 @@ class PolicyWatch:
             return ()
 
     def _compile(self) -> tuple[Texts, Policy]:
-        texts = read_version(self.folder, self._limits)
-        return texts, compile_version(texts, self._directory)
+        policy = load_policy(self.folder, self._limits, self._directory)
+        return texts_of(policy, self._limits), policy
 
     def _settle(
         self, texts: Texts, policy: Policy, *, by: str, note: str, at_once: bool = False
@@ -170,7 +168,10 @@ class PolicyWatch:
         if self._candidate is not None and self._candidate[0].version == digest:
             return self._candidate
         texts = policy_store.files_of(conn, digest) or {}
-        return compile_version(texts), texts
+        policy = _again(digest, texts)
+        if policy is None:
+            raise PolicyStoreError(f"the policy version {digest} is not one of this program")
+        return policy, texts
 
     def _put_in_force(self, policy: Policy, texts: Texts, act: Activation) -> None:
         if policy.version != self.current.version or self.waiting:
@@ -185,9 +186,13 @@ class PolicyWatch:
         with self._lock:
             with self._record.read() as conn:
                 now = policy_store.active(conn)
-                if now is None or now.digest == self.current.version:
+                if now is None or now.digest in (self.current.version, self._strange):
                     return False
-                policy, texts = self._stored(conn, now.digest)
+                try:
+                    policy, texts = self._stored(conn, now.digest)
+                except PolicyStoreError:
+                    self._strange = now.digest
+                    return False
             self._put_in_force(policy, texts, now)
             return True
 
@@ -245,7 +250,7 @@ class PolicyWatch:
 
     def on_disk(self) -> Texts:
         """The files of the folder as they stand, by name; raises ConfigFaults when they cannot be read."""
-        return own_files(read_version(self.folder, self._limits))
+        return read_own(self.folder)
 
     def _standing(self) -> Texts | None:
         with contextlib.suppress(ConfigFaults):
@@ -254,16 +259,16 @@ class PolicyWatch:
 
     def check(self, own: Mapping[str, str]) -> Policy:
         """The policy that these files of the folder would be; raises ConfigFaults."""
-        return compile_version(self._whole(own), self._directory)
-
-    def _whole(self, own: Mapping[str, str]) -> Texts:
-        return built_in(self._limits) | dict(own)
+        if not own:
+            raise PolicyStoreError("a policy has at least one file of rules")
+        label = f"{self.folder.name}/" if self.folder is not None and self.folder.is_dir() else ""
+        return load_policy_texts(own, self._limits, self._directory, label)
 
     def _replace(self, own: Mapping[str, str], by: str, note: str, *, at_once: bool) -> Activation:
         if self.folder is None:
             raise PolicyStoreError("the rules are the built-in ones: set policy.path to a folder")
-        texts, before = self._whole(own), self._standing()
-        policy = compile_version(texts, self._directory)  # what is broken is not written
+        policy, before = self.check(own), self._standing()  # what is broken is not written
+        texts = texts_of(policy, self._limits)
         self._record.write(lambda conn: self._keep(conn, policy.version, texts, by, note))
         try:
             if self._mark is not None:
@@ -294,3 +299,16 @@ class PolicyWatch:
             write_files(self.folder, own_files(texts))
         self._mark.unlink(missing_ok=True)
         self._stamp = self._seen = self._look()
+
+
+def _again(digest: str, files: Mapping[str, str]) -> Policy | None:
+    """A version that was kept, compiled; None when this program makes another one of it."""
+    try:
+        policy = compile_version(files)
+    except ConfigFaults as e:
+        _log.warning("policy version %s cannot be used by this program: %s", digest, e.faults[0])
+        return None
+    if policy.version != digest:
+        _log.warning("policy version %s is another one (%s) to this program", digest, policy.version)
+        return None
+    return policy

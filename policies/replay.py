@@ -20,8 +20,9 @@ from pydantic_core import from_json
 
 from policies.chain import Policy
 from policies.facts import FACTS_VERSION, Facts
+from policies.marks import Marks
 from policies.rates import PolicyState
-from policies.verdict import Decision
+from policies.verdict import Decision, Kind
 from tracker.recorded import Recorded
 
 MAX_GROUPS = 2_000
@@ -52,6 +53,7 @@ _ASPECTS: dict[str, Aspect] = {
 # Of a recorded verdict, what names it or explains it and is no outcome.
 _NAMES = frozenset({"to", "agency", "rule", "path", "reasons", "would_do"})
 Json = dict[str, Any]
+Standing = tuple[str, str, int | None]  # classification, urgency, due
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,8 @@ class Replay:
         self._agency = agency
         self._examples = examples
         self._state = PolicyState() if state is None else state
-        self._otherwise: dict[int, tuple[str, str, int | None]] = {}  # letter -> as the candidate has it
-        self._needs: frozenset[str] = getattr(candidate, "needs_fields", frozenset())
+        self._otherwise: dict[int, Standing] = {}  # letter -> as the candidate has it
+        self._needs = candidate.needs_fields
         self._lacking: dict[str, bool] = {}
         self._needs_of = needs_of
 
@@ -176,7 +178,8 @@ class Replay:
     def _compare(self, row: Recorded, decision: Decision, was: Json) -> Changed | None:
         recorded: list[Json] = was.get("verdicts") or []
         now = [verdict.to_json() for verdict in decision.verdicts]
-        standing, would_be = standing_of(recorded), standing_of(now)
+        marks = self.candidate.marks
+        standing, would_be = standing_of(recorded, marks), standing_of(now, marks)
         if standing != would_be:
             self._otherwise[row.letter_id] = would_be
         else:
@@ -186,16 +189,16 @@ class Replay:
         if self._agency is not None and self._agency != row.agency and not _concerns(self._agency, recorded):
             return None
         self._count(row, decision, was)
-        if len(recorded) == len(now) and all(map(_alike, recorded, now)):
+        if len(recorded) == len(now) and all(map(alike, recorded, now)):
             return None
         paths: list[Json] = was.get("paths") or []
         found: list[Change] = []
         for i, after in enumerate(now):
             before = recorded[i] if i < len(recorded) and recorded[i].get("to") == after["to"] else {}
-            if before and _alike(before, after):
+            if before and alike(before, after):
                 continue
             hits = decision.verdicts[i].hits
-            found += _changes(before, after, _hits(before, paths), hits)
+            found += differences(before, after, _hits(before, paths), hits)
         if not found:
             return None
         changed = Changed(row.submission_id, row.letter_id, row.at_us, row.number, row.agency, tuple(found))
@@ -267,15 +270,19 @@ def read_facts(row: Recorded) -> Facts:
     return facts if facts.at_us else replace(facts, at_us=row.at_us)
 
 
-def standing_of(verdicts: Sequence[Mapping[str, Any]]) -> tuple[str, str, int | None]:
-    """What the letter itself bears by these verdicts: classification, urgency and due date."""
-    kept = [v for v in verdicts if v.get("action") != "reject"]
-    first = kept[0] if kept else {}
+def standing_of(verdicts: Sequence[Mapping[str, Any]], marks: Marks) -> Standing:
+    """What the letter itself bears by these verdicts, as acceptance reckons it (``gateway/drafting.py``)."""
+    kept = [v for v in verdicts if v.get("kind") != Kind.REPORT.value]
     dues = [v["due_us"] for v in kept if v.get("due_us") is not None]
-    return first.get("classification", ""), first.get("urgency", ""), min(dues, default=None)
+    return (
+        marks.classifications.highest([v.get("classification", "") for v in kept]),
+        marks.urgencies.highest([v.get("urgency", "") for v in kept]),
+        min(dues, default=None),
+    )
 
 
-def _alike(before: Json, after: Json) -> bool:
+def alike(before: Json, after: Json) -> bool:
+    """Whether two verdicts, as the record has them, come to the same."""
     for key, value in after.items():
         if key not in _NAMES and before.get(key) != value:
             return False
@@ -291,9 +298,10 @@ def _hits(before: Json, paths: list[Json]) -> tuple[str, ...]:
     return tuple(paths[path].get("hits", ())) if isinstance(path, int) and path < len(paths) else ()
 
 
-def _changes(
+def differences(
     before: Json, after: Json, hits_before: Sequence[str], hits_after: Sequence[str]
 ) -> list[Change]:
+    """What of two verdicts on one recipient differs, and by which rules."""
     differing: dict[Aspect, tuple[Json, Json]] = {}
     for key in sorted((before.keys() | after.keys()) - _NAMES):
         old, new = before.get(key), after.get(key)

@@ -14,51 +14,40 @@ import difflib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from policies.chain import Policy
 from policies.directory import Directory
+from policies.document import MAX_OCTETS
 from policies.faults import ConfigFaults, Fault
-from policies.load import LETTERS, SAFETY, Limits, load_policy, policy_files
+from policies.load import BUILT_IN, EXAMPLES, Limits, load_policy_texts, policy_files
 
 LIMITS = "settings/limits.json"
-BUILT_IN = ("default/", "settings/")  # names of what does not lie in the folder
-MAX_OCTETS = 16_000_000  # of a version
+NOT_OWN = (BUILT_IN, "settings/")  # names of what does not lie in the folder
 
 Texts = dict[str, str]
 
 
-def read_version(folder: Path | None, limits: Limits) -> Texts:
-    """The texts of a policy folder (None: the built-in letters) with what else decides.
+def texts_of(policy: Policy, limits: Limits) -> Texts:
+    """Everything that a compiled policy was made of, by name, as it is kept."""
+    return dict(policy.texts) | {LIMITS: json.dumps(asdict(limits), sort_keys=True)}
 
-    Raises ConfigFaults when they cannot be read.
-    """
+
+def read_own(folder: Path | None) -> Texts:
+    """The files of a policy folder, right or wrong; raises ConfigFaults when they cannot be read."""
     if folder is None:
-        return built_in(limits) | _read([(LETTERS, f"default/{LETTERS.name}")])
+        return {}
     root = folder if folder.is_dir() else folder.parent
-    files = [(path, path.relative_to(root).as_posix()) for path, _ in policy_files(folder)]
-    return built_in(limits) | _read(files)
-
-
-def built_in(limits: Limits) -> Texts:
-    """What decides beside the folder: the safety rules, and what ``settings`` stands for."""
-    texts: Texts = {LIMITS: json.dumps(asdict(limits), sort_keys=True)}
-    return texts | _read([(SAFETY, f"default/{SAFETY.name}")])
-
-
-def _read(files: list[tuple[Path, str]]) -> Texts:
     texts: Texts = {}
     faults: list[Fault] = []
-    room = MAX_OCTETS
-    for path, name in files:
+    for path, name in policy_files(folder):
         try:
-            room -= path.stat().st_size
-            if room < 0:
-                raise ConfigFaults([Fault(file=name, message=f"the files have over {MAX_OCTETS} octets")])
-            texts[name] = path.read_text("utf-8")
+            if path.stat().st_size > MAX_OCTETS:
+                faults.append(Fault(file=name, message=f"is larger than {MAX_OCTETS} octets"))
+                continue
+            texts[path.relative_to(root).as_posix()] = path.read_text("utf-8-sig")
         except OSError as e:
             faults.append(Fault(file=name, message=f"cannot be read: {e.strerror or e}"))
         except UnicodeDecodeError:
@@ -69,14 +58,9 @@ def _read(files: list[tuple[Path, str]]) -> Texts:
 
 
 def compile_version(texts: Mapping[str, str], directory: Directory | None = None) -> Policy:
-    """The policy of these texts; raises ConfigFaults."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "policy"
-        for name, text in own_files(texts).items():
-            path = root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
-        return load_policy(root if root.exists() else None, limits_of(texts), directory)
+    """The policy of a version that was kept; raises ConfigFaults."""
+    files = {name: text for name, text in texts.items() if name != LIMITS}
+    return load_policy_texts(files, limits_of(texts), directory)
 
 
 def limits_of(texts: Mapping[str, str]) -> Limits:
@@ -89,7 +73,7 @@ def limits_of(texts: Mapping[str, str]) -> Limits:
 
 def own_files(texts: Mapping[str, str]) -> Texts:
     """Those texts that lie in the folder."""
-    return {name: text for name, text in texts.items() if not name.startswith(BUILT_IN)}
+    return {name: text for name, text in texts.items() if not name.startswith(NOT_OWN)}
 
 
 def good_name(name: str) -> bool:
@@ -101,7 +85,8 @@ def good_name(name: str) -> bool:
         and not path.is_absolute()
         and plain
         and path.suffix in (".yaml", ".yml")
-        and not name.startswith(BUILT_IN)
+        and not name.startswith(NOT_OWN)
+        and path.parts[0] != EXAMPLES
         and "\\" not in name
         and "\0" not in name
     )

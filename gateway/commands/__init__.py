@@ -16,9 +16,11 @@ from gateway.commands import (
     keys,
     ledger,
     letter,
+    policy,
     queue,
     serve,
     user,
+    watch,
 )
 
 app = typer.Typer(
@@ -55,7 +57,9 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(user.app, name="user")
 app.add_typer(letter.app, name="letter")
 app.add_typer(queue.app, name="queue")
+app.add_typer(watch.app, name="watch")
 app.add_typer(hold.app, name="hold")
+app.add_typer(policy.app, name="policy")
 app.add_typer(ledger.app, name="ledger")
 app.command("inspect")(files.inspect)
 app.command("verify", context_settings={"ignore_unknown_options": True})(files.verify)
