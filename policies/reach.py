@@ -35,13 +35,15 @@ def unreachable(rules: Sequence[Rule]) -> list[Fault]:
             None,
         )
         if other is not None:
-            everything = "" if other.conditions else " everything"
+            before = (
+                "before it decides everything" if not other.conditions else "decides on all it applies to"
+            )
             out.append(
                 Fault(
                     file=rule.file,
                     line=rule.line,
                     key=rule.id,
-                    message=f"is never reached: {other.id} before it decides{everything}",
+                    message=f"is never reached: {other.id} {before}",
                     hint="give it a lower priority",
                 )
             )
