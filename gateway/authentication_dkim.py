@@ -64,7 +64,7 @@ class Signature:
     relaxed: tuple[bool, bool] = (False, False)  # header, body
     identity: str = ""  # the domain of i=, when it is not d= itself
     partial: bool = False  # has an l=
-    shown: str = ""  # the first of b=, which tells signatures apart (RFC 6008)
+    shown: str = ""  # the first of b=, which tells signatures apart
 
     @property
     def key_name(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether the DNS publishes the keys that we sign with (RFC 6376 §3.6).
+"""Whether name servers answer, and whether the DNS publishes the keys that we sign with (RFC 6376 §3.6).
 
 Blocking, under the settings' deadline for each name; every failure is an answer in words.
 """
@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 
 import dns.exception
+import dns.message
+import dns.query
 import dns.resolver
 
 from gateway.keys import record_name, record_value
@@ -27,6 +29,25 @@ def resolver(servers: Sequence[Endpoint], timeout_s: float) -> dns.resolver.Reso
     made.lifetime = timeout_s
     made.timeout = timeout_s
     return made
+
+
+def silent(names: dns.resolver.Resolver, domain: str) -> list[tuple[str, str]]:
+    """The name servers that do not answer, each with the reason in words. Any answer counts as one."""
+    out = []
+    for server in names.nameservers:
+        host = str(server)
+        port = names.nameserver_ports.get(host, names.port)
+        question = dns.message.make_query(domain, "SOA")
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            dns.query.udp(question, host, timeout=names.lifetime, port=port, ignore_unexpected=True)
+        except dns.exception.Timeout:
+            out.append((place, f"no answer within {names.lifetime:g} s"))
+        except (OSError, ValueError) as e:
+            out.append((place, str(getattr(e, "strerror", None) or e)))
+        except dns.exception.DNSException:
+            continue  # an answer, if an odd one
+    return out
 
 
 def published(key: SigningKey, names: dns.resolver.Resolver) -> str:

@@ -93,7 +93,7 @@ def number_value(value: bytes, tag: str) -> int:
 
 
 def domain_value(value: bytes, tag: str) -> str:
-    """A domain or selector in A-labels, lower case (RFC 6376 §3.5, RFC 8616); raises :class:`FormError`."""
+    """A domain or selector in A-labels, lower case (RFC 6376 §3.5); raises :class:`FormError`."""
     name = ascii_domain(without_white(value).decode("utf-8", "replace"))
     if name is None:
         raise FormError(f"{tag}= is no domain")
@@ -280,7 +280,7 @@ def _rsa(der: bytes) -> RSAPublicKey:
 
 
 def _bare_rsa(der: bytes) -> RSAPublicNumbers:
-    """``RSAPublicKey`` of RFC 8017 §A.1.1 without the wrapping of RFC 5280, as some publish it."""
+    """The bare ``RSAPublicKey`` of PKCS #1 without the wrapping of X.509, as some publish it."""
     at = 0
 
     def element(kind: int) -> bytes:

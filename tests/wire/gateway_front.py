@@ -342,6 +342,7 @@ def gateway_front(
         house.set("metrics", listen="127.0.0.1:0")
         house.set("archive", keep_free=1_000_000, warn_free=1_000_000)
         house.set("relay", retry=["1s"])
+        house.set("dns", resolvers=["127.0.0.1:9"])  # nobody there: what a test asks for it says so itself
         house.set("limits", errors_per_connection=1000)
         for section, values in (sections or {}).items():
             house.set(section, **values)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.dkim_dns import published, resolver
+from gateway.dkim_dns import published, resolver, silent
 from gateway.hop_probe import probe_hop, probe_sign_in
 from gateway.keys import make_keys, record_name, record_value
 from gateway.setting_values import Endpoint
@@ -92,3 +92,12 @@ def test_a_name_server_that_fails_is_words_not_an_exception(names: NameServer, h
     key = SigningKey.of(Ed25519PrivateKey.generate(), domain="mof.example", selector="t")
     names.fail(record_name(key), how)
     assert published(key, resolver([Endpoint(names.host, names.port)], 0.5))
+
+
+def test_name_servers_that_answer_and_those_that_do_not(names: NameServer) -> None:
+    names.fail("broken.example", SERVFAIL)
+    ask = resolver([Endpoint(names.host, names.port)], 0.5)
+    assert silent(ask, "wasl.example") == [] and silent(ask, "broken.example") == []  # any answer is one
+    nobody = resolver([Endpoint("127.0.0.1", free_port("127.0.0.1"))], 0.5)
+    ((place, why),) = silent(nobody, "wasl.example")
+    assert place.startswith("127.0.0.1:") and why
