@@ -448,7 +448,7 @@ class RuleEntry(Entry):
     """Set it where it is lower; `answered`: to that of the letter that is answered."""
     due: Span | None = None
     """When an answer is due, such as `3 working days`, `4 working hours` or `48h`."""
-    receipts: list[ReceiptEvent] | None = None
+    receipts: Annotated[list[ReceiptEvent], ONE] | None = None
     """The events that earn the author a receipt; [] for none."""
     receipts_to: (
         Annotated[list[Annotated[str, AfterValidator(_receiver)]], ONE, Field(min_length=1, max_length=20)]
