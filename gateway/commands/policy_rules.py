@@ -1,4 +1,4 @@
-"""``wasl policy check``, ``test`` and ``rules``: rules before they meet a letter."""
+"""``wasl policy check``, ``test``, ``rules`` and ``schema``: rules before they meet a letter."""
 
 from __future__ import annotations
 
@@ -202,3 +202,18 @@ def _value(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key} {_value(one)}" for key, one in value.items() if key not in ("ar", "en"))
     return str(value)
+
+
+def schema(
+    of: Annotated[
+        str, typer.Argument(metavar="[KIND]", help="Of which files: rules, groups, calendar or marks.")
+    ] = "rules",
+) -> None:
+    """Print the JSON Schema of policy files, for editors that check and complete."""
+    import json
+
+    from policies.schema_export import FILES, json_schema
+
+    if of not in FILES:
+        raise typer.BadParameter(f"one of {', '.join(FILES)}", param_hint="KIND")
+    print(json.dumps(json_schema(of), ensure_ascii=False, indent=2))

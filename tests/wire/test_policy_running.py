@@ -32,7 +32,7 @@ BUDGET = """rules:
 
 def wasl(front: Front, *words: str, person: str = "") -> tuple[int, list[dict[str, Any]], str]:
     """``wasl policy …`` as a person types it: status, lines of JSON, standard error."""
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).with_name("wasl"),
         "policy",
         *words,
