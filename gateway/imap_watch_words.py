@@ -130,7 +130,9 @@ def values(pieces: Sequence[bytes]) -> list[Any]:
         while end and piece[end - 1] in b" \t":
             end -= 1
         if index + 1 < len(pieces):  # the {123} that announced the literal
-            end = piece.rindex(b"{")
+            end = piece.rfind(b"{")
+            if end < 0:
+                raise Garbage("a response that cannot be read")
             while end and piece[end - 1] in b" \t":
                 end -= 1
         while at < end:
