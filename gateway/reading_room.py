@@ -43,7 +43,7 @@ WALL_S = 8.0  # on a machine with much else to do, two seconds of processor time
 MEMORY = 1 << 30
 MAX_ANSWER = 8 << 20
 RENEWED_AFTER = 2000  # letters that one room reads
-RENEWED_ABOVE = 300 << 20  # octets of memory that a room may have had and go on
+RENEWED_ABOVE = 300 << 20  # octets of memory that a room may keep and go on
 
 _FRAME = struct.Struct("!Ic")
 _LENGTH = struct.Struct("!I")
@@ -312,11 +312,17 @@ def _work(sock: socket.socket, cpu_s: float) -> None:
             content, last = Content(undecidable=("memory",)), True
         signal.setitimer(signal.ITIMER_PROF, 0)
         del body
-        last = last or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > RENEWED_ABOVE
+        last = last or _resident() > RENEWED_ABOVE
         answer = json.dumps(content.to_json() | {"last": last}).encode()
         sock.sendall(_LENGTH.pack(len(answer)) + answer)
         if last:
             return
+
+
+def _resident() -> int:
+    """Octets of memory that this process holds; its ru_maxrss would begin with that of the gateway."""
+    with Path("/proc/self/statm").open("rb") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _content(what: bytes | Path, cpu_s: float) -> Content:
