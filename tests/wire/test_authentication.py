@@ -22,7 +22,7 @@ from tests.servers.certificates import Authority
 from tests.servers.dns import SILENT, NameServer, name_server
 from tests.servers.place import free_port
 from tests.wire.gateway_front import DOMAIN, FORWARDS, MOF, MOH, Front, gateway_front
-from tests.wire.wire_letters import header, letter
+from tests.wire.wire_letters import header, letter, return_address
 from tracker import schema
 
 pytestmark = pytest.mark.servers
@@ -169,6 +169,21 @@ def _restamped(outside: Outside, octets: bytes, start: str) -> tuple[bytes, str]
         at_us=int(time.time() * 1e6),
     )
     return fields + text, message_id
+
+
+def test_a_chain_of_ours_survives_a_mailbox_that_redirects(outside: Outside) -> None:
+    """It comes back through us in our own name, and stays because it verifies."""
+    front = outside.front
+    octets, message_id = letter(DIWAN, author=WORLD)
+    front.accept(outside.signed(octets), DIWAN, sender=WORLD, agency=FORWARDS)
+    (copy,) = front.arrived(MOH, message_id)
+    front.accept(copy.octets, "desk@mof.gov.example", sender=return_address(copy), agency=MOH)
+    (again,) = front.arrived(MOF, message_id)
+    assert outside.arc(again.octets) == ("pass", "success")
+    assert again.octets.count(b"ARC-Seal:") == 1  # it was not altered, so it was not sealed again
+    forged = copy.octets.replace(b"dkim=pass", b"dkim=fail")
+    front.accept(forged, "legal@mof.gov.example", sender=return_address(copy), agency=MOH)
+    assert b"ARC-Seal:" not in front.arrived(MOF, message_id, 2)[1].octets
 
 
 def test_what_is_forged(outside: Outside) -> None:
