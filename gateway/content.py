@@ -16,15 +16,15 @@ import asyncio
 import mmap
 import re
 from collections.abc import Iterator, Sequence
+from io import IncrementalNewlineDecoder
 
 Piece = bytes | memoryview | mmap.mmap
 
 WHOLE = 1 << 19  # octets up to which the content is joined
 PIECE = 1 << 18  # octets of one piece beyond that
+_COPIED = 1 << 14  # octets that are rather copied than written apart from the final dot
 
 _BARE_CR = re.compile(rb"\r(?!\n)")
-_BARE_LF = re.compile(rb"\n(?<!\r\n)")
-_LF_OF_NOTE = re.compile(rb"\n(?:\.|(?<!\r\n))")  # one pass finds neither bare LF nor dot in most letters
 
 
 class Content:
@@ -63,9 +63,11 @@ class Content:
 
     def _look(self) -> Iterator[None]:
         last = b"\r\n"
+        # The standard library's newline decoder notes which line ends it has seen, in C and in one pass.
+        newlines = IncrementalNewlineDecoder(None, translate=False)
         for octets in self._read():
             if self.fault is None:
-                self._note(octets, last)
+                self._note(octets, last, newlines)
             last = (last + octets)[-2:] if len(octets) < 2 else octets[-2:]
             yield
         if self.fault is None and last[-1:] == b"\r":
@@ -74,32 +76,26 @@ class Content:
         if self.size and last != b"\r\n":
             self.size += 2
 
-    def _note(self, octets: bytes, last: bytes) -> None:
+    def _note(self, octets: bytes, last: bytes, newlines: IncrementalNewlineDecoder) -> None:
         if not octets.isascii():
             self.eightbit = True
         if b"\0" in octets:
             self.fault = "NUL"
             return
         open_cr = last[-1:] == b"\r"  # the piece before ends within a line end
-        if open_cr and octets[:1] != b"\n":
-            self.fault = "bare CR"
-            return
-        start = 1 if open_cr else 0
-        if octets.endswith(b"\r"):
-            bare = _BARE_CR.search(octets, 0, len(octets) - 1)
-        else:
-            bare = _BARE_CR.search(octets)
-        if bare is not None:
-            self.fault = "bare CR"
-        elif octets[:1] == b"." and last == b"\r\n":
+        newlines.decode(octets.decode("latin-1"))
+        if newlines.newlines not in (None, "\r\n"):
+            odd = _BARE_CR.search(octets, 0, len(octets) - octets.endswith(b"\r"))
+            self.fault = "bare CR" if odd is not None or (open_cr and octets[:1] != b"\n") else "bare LF"
+        elif open_cr or (octets[:1] == b"." and last == b"\r\n"):
             self._dots = True
-        if self.fault is None and (open_cr or _LF_OF_NOTE.search(octets, start) is not None):
-            self._dots = True
-            if _BARE_LF.search(octets, start) is not None:
-                self.fault = "bare LF"
+        elif not self._dots:
+            # Most letters have few dots: only between the first and the last one does a line begin with one.
+            first = octets.find(b".")
+            self._dots = first >= 0 and octets.find(b"\n.", max(first - 1, 0), octets.rfind(b".") + 1) >= 0
 
     def stuffed(self) -> Iterator[bytes]:
-        """The octets with dots doubled at line starts; the last piece ends with the final dot's CRLF.
+        """The octets with dots doubled at line starts; the last piece is, or ends with, the final dot's line.
 
         Nothing but the last piece ends the transaction: whoever stops before it has sent no letter.
         """
@@ -110,6 +106,9 @@ class Content:
                 if held is not None:
                     yield held
                 held = octets
+            if held is not None and len(held) > _COPIED:
+                yield held
+                held = None
             yield (held or b"") + tail
             return
         line_end = b"\r\n"  # held back, so that CRLF and dot are always seen together

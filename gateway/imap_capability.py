@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 
-BEFORE_LOGIN = b"IMAP4rev1 SASL-IR LITERAL+ ID"
+# ENABLE and IDLE are for clients that do not ask again after the login; hardly a server lacks them.
+BEFORE_LOGIN = b"IMAP4rev1 SASL-IR LITERAL+ ID ENABLE IDLE"
 MECHANISMS = b"AUTH=PLAIN AUTH=LOGIN AUTH=XOAUTH2"
 
 # Commands that are answered here: they would take the session out of the proxy's sight or hands.

@@ -24,14 +24,14 @@ from typing import Protocol
 from gateway import imap_capability as capability
 from gateway.imap_framing import literal_size
 from gateway.imap_upstream import Entered, Login, Refused, Unreachable, enter
-from gateway.imap_wire import ALONE, Lines, TooLong, Wire
+from gateway.imap_wire import Lines, TooLong, Wire
 from policies.agency import Agency, ImapServer
 from policies.directory import Directory
 from tracker.model import Address, AddressError
 
 log = logging.getLogger("wasl.imap")
 
-_LINE = 16_384  # OAuth tokens are long
+LONGEST = 16_384  # octets of a line; OAuth tokens are long
 _WORD = 2048  # octets of a user name or password
 _ERRORS = 10  # commands that cannot be obeyed, before BYE
 _ATTEMPTS = 5  # failed logins of one connection
@@ -89,10 +89,9 @@ class Door:
 class Dialogue:
     """One client until it is in, or gone."""
 
-    def __init__(self, wire: Wire, door: Door, *, secured: bool) -> None:
-        self._wire, self._door, self.secured = wire, door, secured
-        self._lines = Lines(wire, _LINE)
-        wire.go(ALONE)
+    def __init__(self, wire: Wire, lines: Lines, door: Door, *, secured: bool) -> None:
+        """``lines`` reads ``wire`` since before it was connected."""
+        self._wire, self._lines, self._door, self.secured = wire, lines, door, secured
         self._peer = wire.address()
         self._attempts = 0
         self.client_id: dict[str, str] = {}

@@ -95,7 +95,18 @@ class Act:
 class Observer:
     """One session's observations. Calls come in the order of the wire."""
 
-    __slots__ = ("_acts", "_exists", "_folder", "_handed", "_known", "_read_only", "_row", "_texts", "_told")
+    __slots__ = (
+        "_acts",
+        "_exists",
+        "_folder",
+        "_handed",
+        "_known",
+        "_read_only",
+        "_row",
+        "_sent",
+        "_texts",
+        "_told",
+    )
 
     def __init__(self, told: Callable[[Sight], None]) -> None:
         self._told = told
@@ -105,6 +116,7 @@ class Observer:
         self._known: dict[int, Letter | None] = {}
         self._acts: deque[Act] | None = None  # agreed to, waiting for a question
         self._handed: list[Letter] | None = None  # whole, the end of their command still to come
+        self._sent: list[Sight] | None = None  # whole and ended; that it arrived is still to be seen
         self._texts: list[int] | None = None  # numbers of messages whose text alone was handed over
         self._row: tuple[int, int, bytes] = (0, 0, b"")  # number, UID, item of the response that comes
 
@@ -147,9 +159,8 @@ class Observer:
     def finished(self, act: Act | None, ok: bool, line: bytes) -> None:
         """The server's tagged answer to a command."""
         if self._handed:
-            for letter in self._handed:
-                self._told(Sight(letter, "fetched", "", self._folder))
-            self._handed = None
+            handed, self._handed = self._handed, None
+            self._arrives(handed)
         if act is None:
             return
         if act.kind == "select":
@@ -183,6 +194,21 @@ class Observer:
         for letter in act.letters or ():
             for what, value in values:
                 self._told(Sight(letter, what, value, act.place or self._folder))
+
+    def _arrives(self, letters: list[Letter]) -> None:
+        sent = self._sent = self._sent if self._sent is not None else []
+        sent += [Sight(letter, "fetched", "", self._folder) for letter in letters]
+
+    @property
+    def awaits(self) -> bool:
+        """A sign of life of the client would tell that what it was sent has arrived."""
+        return bool(self._sent)
+
+    def confirmed(self) -> None:
+        """The client went on, or went away having read everything."""
+        sent, self._sent = self._sent, None
+        for sight in sent or ():
+            self._told(sight)
 
     def _forget(self) -> None:
         self._folder, self._read_only, self._exists = "", False, None
@@ -298,8 +324,7 @@ class Observer:
         self._tell(act)
 
     def _about_texts(self, texts: list[int]) -> Question:
-        for letter in (yield from self._rows(texts)):
-            self._told(Sight(letter, "fetched", "", self._folder))
+        self._arrives((yield from self._rows(texts)))
 
     def _letters(self, act: Act) -> Generator[bytes, Answer, list[Letter]]:
         """The letters among the messages of an act, asking for those that are not known."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -22,11 +23,11 @@ from dataclasses import replace
 
 from gateway import metrics
 from gateway.failures import Failures
-from gateway.imap_login import Dialogue, Door, Gone, Visitor
+from gateway.imap_login import LONGEST, Dialogue, Door, Gone, Visitor
 from gateway.imap_observer import Observer, Sight
 from gateway.imap_session import ImapSession
 from gateway.imap_upstream import Entered
-from gateway.imap_wire import ALONE, Wire
+from gateway.imap_wire import Lines, Wire
 from gateway.imap_witness import Witness
 from gateway.settings_imap import Imap
 from gateway.tally import Tally, address_group, plain_address
@@ -62,9 +63,8 @@ class ImapProxy:
         self._by_account = Failures(settings.failures, window)
         # Many people may share one address: it is allowed more.
         self._by_address = Failures(settings.failures * _PEOPLE_PER_ADDRESS, window)
-        self._servers: list[asyncio.Server] = []
+        self._accepting: list[tuple[socket.socket, asyncio.Task[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._dialogues: dict[asyncio.Task[None], Wire] = {}
         self._sessions: dict[ImapSession, str] = {}  # -> what its address counts as
         self._asking: set[ImapSession] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -89,24 +89,26 @@ class ImapProxy:
             upstream_timeout_s=self._settings.upstream_timeout.total_seconds(),
         )
 
-        def accept() -> _Caller:
-            return _Caller(self, door, implicit=implicit)
-
-        server = await self._loop.create_server(accept, host, port, backlog=backlog)
-        self._servers.append(server)
+        made = []
+        for sock in await listening(host, port, backlog):
+            made.append(sock.getsockname()[:2])
+            task = self._loop.create_task(self._accept(sock, door, implicit=implicit))
+            self._accepting.append((sock, task))
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
-        return [sock.getsockname()[:2] for sock in server.sockets]
+        return made
 
     async def stop(self, grace_s: float = 1.0) -> None:
         """Say BYE to everybody and end."""
-        for server in self._servers:
-            server.close()
+        for sock, task in self._accepting:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            sock.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for task, wire in list(self._dialogues.items()):
-            wire.write(b"* BYE The gateway is stopping\r\n")
-            task.cancel()
+        for dialogue in self._tasks:
+            dialogue.cancel()
         for session in list(self._sessions):
             session.say_bye(b"The gateway is stopping")
         with suppress(TimeoutError):
@@ -115,49 +117,64 @@ class ImapProxy:
 
     # A connection until it is a session.
 
-    def came(self, wire: Wire, door: Door, *, implicit: bool) -> None:
-        peer = plain_address(wire.address()[0])
-        counted_as = address_group(peer)
-        full = (
-            self._tally.connections >= self._settings.connections
-            or self._tally.by_address[counted_as] >= self._settings.connections_per_address
-        )
-        if full:
-            log.warning("IMAP connection of %s: too many", peer)
-            if not implicit:
-                wire.write(b"* BYE [LIMIT] Too many connections, please try again later\r\n")
-            wire.close()
-            return
-        wire.stop(ALONE)  # until somebody reads
-        self._tally.enter(counted_as)
-        self._empty.clear()
-        metrics.IMAP_SESSIONS.set(self._tally.connections)
-        task = self._loop.create_task(self._attend(wire, door, counted_as, implicit=implicit))
-        self._tasks.add(task)
-        self._dialogues[task] = wire
-        task.add_done_callback(self._attended)
+    async def _accept(self, sock: socket.socket, door: Door, *, implicit: bool) -> None:
+        """The loop's own server would tell of a connection in TLS only after its handshake, and those that
+        never finish one would count for nothing."""
+        while True:
+            try:
+                peer, name = await self._loop.sock_accept(sock)
+            except OSError as error:
+                log.warning("accept: %s", error)  # out of descriptors, say
+                await asyncio.sleep(_SWEEP_S)
+                continue
+            address = plain_address(name[0])
+            counted_as = address_group(address)
+            if (
+                self._tally.connections >= self._settings.connections
+                or self._tally.by_address[counted_as] >= self._settings.connections_per_address
+            ):
+                log.warning("IMAP connection of %s: too many", address)
+                if not implicit:
+                    with suppress(OSError):
+                        peer.send(b"* BYE [LIMIT] Too many connections, please try again later\r\n")
+                peer.close()
+                continue
+            self._tally.enter(counted_as)
+            metrics.IMAP_SESSIONS.set(self._tally.connections)
+            self._empty.clear()
+            task = self._loop.create_task(self._attend(peer, door, counted_as, implicit=implicit))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    def _attended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._dialogues.pop(task, None)
-
-    async def _attend(self, wire: Wire, door: Door, counted_as: str, *, implicit: bool) -> None:
+    async def _attend(self, sock: socket.socket, door: Door, counted_as: str, *, implicit: bool) -> None:
+        wire = Wire()
+        lines = Lines(wire, LONGEST)
         lives = False
         try:
-            if implicit and door.tls is not None:
-                await wire.start_tls(door.tls, server_side=True, timeout_s=_HANDSHAKE_S)
-            visitor, entered, ahead = await Dialogue(wire, door, secured=implicit).run()
-            lives = self._begin(wire, visitor, entered, ahead, counted_as)
+            await self._loop.connect_accepted_socket(
+                lambda: wire,
+                sock,
+                ssl=door.tls if implicit else None,
+                ssl_handshake_timeout=_HANDSHAKE_S if implicit else None,
+            )
+            visitor, entered, ahead = await Dialogue(wire, lines, door, secured=implicit).run()
+            lives = True
+            self._begin(wire, visitor, entered, ahead, counted_as)
+        except asyncio.CancelledError:
+            wire.write(b"* BYE The gateway is stopping\r\n")
         except (Gone, OSError, EOFError, TimeoutError):
             pass
         except Exception:
             log.exception("an IMAP dialogue is ended by a fault")
         finally:
             if not lives:
-                wire.close()
+                if wire.made:
+                    wire.close()
+                else:
+                    sock.close()
                 self._leave(counted_as)
 
-    def _begin(self, wire: Wire, visitor: Visitor, entered: Entered, ahead: bytes, counted_as: str) -> bool:
+    def _begin(self, wire: Wire, visitor: Visitor, entered: Entered, ahead: bytes, counted_as: str) -> None:
         server = "{}:{}".format(*entered.wire.address())
         observer = None
         who = [visitor]
@@ -175,7 +192,6 @@ class ImapProxy:
         session = ImapSession(wire, entered.wire, self, observer, self._settings.line, identify)
         self._sessions[session] = counted_as
         session.start(ahead, entered.ahead)
-        return True
 
     def _leave(self, counted_as: str) -> None:
         self._tally.leave(counted_as)
@@ -236,22 +252,6 @@ class ImapProxy:
         metrics.IMAP_LOGINS.labels("right").inc()
 
 
-class _Caller(Wire):
-    """A client's wire, which tells the proxy that it is there."""
-
-    __slots__ = ("_begins",)
-
-    def __init__(self, proxy: ImapProxy, door: Door, *, implicit: bool) -> None:
-        super().__init__()
-        self._begins: tuple[ImapProxy, Door, bool] | None = (proxy, door, implicit)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if self._begins is not None:
-            (proxy, door, implicit), self._begins = self._begins, None
-            proxy.came(self, door, implicit=implicit)
-
-
 def _visit(visitor: Visitor, sight: Sight, server: str) -> Visit:
     return Visit(
         agency=visitor.agency,
@@ -267,6 +267,28 @@ def _visit(visitor: Visitor, sight: Sight, server: str) -> Visit:
         folder=sight.folder,
         at_us=now_us(),
     )
+
+
+async def listening(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Sockets that listen on every address of ``host``; raises OSError."""
+    made: list[socket.socket] = []
+    try:
+        for family, kind, proto, _, address in await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            sock = socket.socket(family, kind, proto)
+            made.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setblocking(False)
+            sock.bind(address)
+            sock.listen(backlog)
+    except BaseException:
+        for sock in made:
+            sock.close()
+        raise
+    return made
 
 
 def _more_descriptors() -> None:

@@ -186,6 +186,8 @@ class ImapSession:
         if verb in REFUSED:
             self._say(command.tag + b" NO " + verb + b" is not to be had here\r\n")
             return Go.DROP
+        if self.observer is not None and self.observer.awaits:
+            self._watched(self.observer.confirmed)
         act, self._asked = self._asked, None
         if act is None and self.observer is not None:
             if not self._outstanding:
@@ -433,13 +435,21 @@ class ImapSession:
             wire.lost = _nothing
             wire.feed = _drop
             wire.other = None
-        if not self._client.closed:
+        if self._client.closed:
+            self._read_all()
+        else:
+            self._client.lost = self._read_all  # when all is sent, or when it cannot be
             self._client.close()
         if not self._upstream.closed:
             self._upstream.close()
         self._inquiry = None
         self._owner.asking(self, False)
         self._owner.ended(self)
+
+    def _read_all(self) -> None:
+        """The client is gone: without an error it took what it was sent."""
+        if self._client.clean and self.observer is not None and self.observer.awaits:
+            self._watched(self.observer.confirmed)
 
 
 def _found(line: bytes) -> list[int]:

@@ -112,7 +112,7 @@ async def enter(
 
 def wire_end(wire: Wire) -> None:
     """Close a wire that may never have been connected."""
-    if hasattr(wire, "transport"):
+    if wire.made:
         wire.abort()
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import cast
 
 HIGH = 131_072  # octets waiting to be sent, beyond which the other side is not read
-FULL, HELD, ALONE = 1, 2, 4  # why a side is not read: the other is full; it has to wait; no reader yet
+FULL, HELD = 1, 2  # why a side is not read: the other is full; it has to wait
 
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 300), (socket.TCP_KEEPINTVL, 60), (socket.TCP_KEEPCNT, 5))
 
@@ -37,7 +37,7 @@ def _unheard() -> None:
 class Wire(asyncio.Protocol):
     """One end of a session."""
 
-    __slots__ = ("_stops", "closed", "feed", "lost", "other", "transport")
+    __slots__ = ("_stops", "clean", "closed", "feed", "lost", "made", "other", "transport")
 
     transport: asyncio.Transport
 
@@ -45,11 +45,14 @@ class Wire(asyncio.Protocol):
         self.feed: Callable[[bytes], object] = _unread
         self.lost: Callable[[], object] = _unheard
         self.other: Wire | None = None  # whom back-pressure is passed on to
+        self.made = False
         self.closed = False
+        self.clean = False  # closed, and the peer had read all that it was sent
         self._stops = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.made = True
         self._tune()
 
     def _tune(self) -> None:
@@ -70,6 +73,7 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self.clean = exc is None
         self.feed = _unread
         if self.other is not None:
             self.other.go(FULL)
@@ -85,19 +89,19 @@ class Wire(asyncio.Protocol):
             self.other.go(FULL)
 
     def write(self, data: bytes) -> None:
-        if data and not self.closed:
+        if data and not self.closed and not self.transport.is_closing():
             self.transport.write(data)
 
     def stop(self, why: int) -> None:
         """Read no more for this reason."""
-        if not self._stops and not self.closed:
+        if not self._stops and not self.closed and not self.transport.is_closing():
             self.transport.pause_reading()
         self._stops |= why
 
     def go(self, why: int) -> None:
         """That reason is gone."""
         before, self._stops = self._stops, self._stops & ~why
-        if before and not self._stops and not self.closed:
+        if before and not self._stops and not self.closed and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def close(self) -> None:

@@ -122,6 +122,11 @@ class Archive:
             if octets.spooled:
                 octets.stored_at(self.root / key)
 
+    @property
+    def slow(self) -> bool:
+        """True on a disk whose syncs take more than a millisecond."""
+        return self._sync_s > _SLOW_S
+
     def open(self, key: str) -> Octets:
         """The object under ``key``; raises :class:`ArchiveMissing` or :class:`ArchiveError`."""
         path = self.root / checked_key(key)
@@ -242,8 +247,7 @@ class Archive:
     def _sync(self, files: Sequence[int]) -> None:
         """Sync files side by side: the file system then commits many of them at once."""
         # Where a sync is quick, another thread costs more than it saves; where it is slow, side by side wins.
-        slow = self._sync_s > _SLOW_S
-        lanes = min(len(files), _LANES if slow else 1 + len(files) // _QUICK_LOT)
+        lanes = min(len(files), _LANES if self.slow else 1 + len(files) // _QUICK_LOT)
         if lanes < 2:
             begun = time.monotonic()
             for fd in files:

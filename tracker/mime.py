@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import IncrementalNewlineDecoder
 
 from tracker import charset
 from tracker.field_value import base64_octets, leaf_type, parameters
@@ -411,10 +412,22 @@ _PLAIN_CHARSETS = frozenset({"us-ascii", "utf-8", "iso-8859-1", "iso-8859-6", "w
 def _text_digest(octets: Buffer | memoryview, part: Part) -> bytes:
     raw = decoded(octets, part)[:_MOST_TEXT]
     if (part.charset or "us-ascii").lower() in _PLAIN_CHARSETS and raw.isascii():
-        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # the same without the way through text
-    else:
-        raw = text_of(octets, part).encode("utf-8", "replace")
+        return hashlib.sha256(_plain_lines(raw).rstrip()).digest()  # the same without the way through text
+    raw = text_of(octets, part).encode("utf-8", "replace")
     if b" \n" in raw or b"\t\n" in raw:
         # Line by line, as verify.py does: a pattern would try each blank of a long run again.
         raw = b"\n".join([line.rstrip(b" \t") for line in raw.split(b"\n")])
     return hashlib.sha256(raw.rstrip()).digest()
+
+
+def _plain_lines(raw: bytes) -> bytes:
+    """Line ends made LF, blanks before them taken off; without blanks or odd line ends in one quick pass."""
+    if b" " in raw or b"\t" in raw:
+        return b"\n".join([line.rstrip(b" \t") for line in raw.splitlines()])
+    if b"\r" not in raw:
+        return raw
+    newlines = IncrementalNewlineDecoder(None, translate=False)
+    newlines.decode(raw.decode("latin-1"), True)
+    if newlines.newlines == "\r\n":
+        return raw.translate(None, b"\r")
+    return raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

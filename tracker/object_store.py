@@ -32,6 +32,9 @@ class ObjectStore(Protocol):
 
     def free_bytes(self) -> int: ...
 
+    @property
+    def slow(self) -> bool: ...  # to store takes long: others should not wait for it
+
     def close(self) -> None: ...
 
 

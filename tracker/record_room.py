@@ -16,22 +16,19 @@ Run as ``python -m tracker.record_room FD``.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import pickle
 import select
-import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -40,7 +37,8 @@ from tracker.acceptance import Acceptance, Accepted
 from tracker.handing_over import claim_of, parcel_of
 from tracker.object_store import ObjectStore
 from tracker.packing import pack, unpack
-from tracker.store import Connection, Store
+from tracker.spool import Octets
+from tracker.store import Connection
 from tracker.writer import MAX_GROUP, Desk, Errand, Hub, Writer, WriterStopped
 
 _log = logging.getLogger("wasl.record")
@@ -48,11 +46,12 @@ _log = logging.getLogger("wasl.record")
 T = TypeVar("T")
 
 _FRAME = struct.Struct("!I")
-_PR_SET_PDEATHSIG = 1
 _READ = 1 << 18
-_NUDGE = ""  # a word to the room that asks for nothing but an answer
+_BY_VALUE = 1 << 16  # octets of a letter that cross to the room, rather than be stored from here
+_STORERS = 8
+NUDGE = ""  # a word to the room that asks for nothing but an answer
 
-_DONE, _FAILED, _HANDED = range(3)
+DONE, FAILED, HANDED = range(3)
 Settled = tuple[int, int, Any]  # number of the errand; done: result, failed: error, handed: _Handed
 _Handed = tuple[int, str | None, bool, tuple[tuple[int, int, int], ...]]  # of an Accepted with claims
 Lot = list[tuple[int, str, Any]]
@@ -117,9 +116,9 @@ class RecordRoom:
         self._rest: bytes | memoryview = b""  # of a frame that the socket took in part
         self._frames = _Frames()
         self._sock, self._child = _start()
-        self._storers = ThreadPoolExecutor(2, thread_name_prefix="wasl-store")
-        _send(self._sock, furnishing)
-        ready = _receive(self._sock)
+        self._storers = ThreadPoolExecutor(_STORERS, thread_name_prefix="wasl-store")
+        send(self._sock, furnishing)
+        ready = receive(self._sock)
         if ready != "ready":
             self._sock.close()
             self._child.wait()
@@ -146,7 +145,7 @@ class RecordRoom:
         with self._lock:
             self._loop, self._loop_thread = loop, threading.get_ident()
         # The reading thread hands over when the next answer has come; this asks the room for one.
-        self._out.put((0, _NUDGE, None))
+        self._out.put((0, NUDGE, None))
 
     def let_go(self) -> None:
         """The loop ends: threads do its part again. Call it in the loop's own thread."""
@@ -166,10 +165,10 @@ class RecordRoom:
             self._local.hand_in(errand)
             return
         payload = errand.payload
-        if isinstance(payload, Acceptance) and payload.octets.spooled:
+        if isinstance(payload, Acceptance) and (payload.octets.spooled or payload.octets.size > _BY_VALUE):
             self._storers.submit(self._store_first, errand, name)
             return
-        self._forward(errand, name)
+        self._forward(errand, name, payload)
 
     def call(self, desk: Desk, payload: Any, timeout: float | None = 60) -> Any:
         """Write one payload and wait until it is durable; raises what the desk raised."""
@@ -203,15 +202,17 @@ class RecordRoom:
         self._local.stop()
 
     def _store_first(self, errand: Errand, name: str) -> None:
-        """A spooled letter goes into the archive by the descriptor that wrote it."""
+        """A larger letter goes into the archive from here: by its descriptor, or from memory."""
         a: Acceptance = errand.payload
         try:
-            self._archive.store([(self._archive.key_for(a.submission_id, a.at_us), a.octets)])
-            self._forward(errand, name)
+            key = self._archive.key_for(a.submission_id, a.at_us)
+            self._archive.store([(key, a.octets)])
+            stored = Octets(path=a.octets.path or Path(key), size=a.octets.size, sha256=a.octets.sha256)
+            self._forward(errand, name, replace(a, octets=stored))
         except Exception as error:
             errand.hub.settle([(errand.token, None, error)])
 
-    def _forward(self, errand: Errand, name: str) -> None:
+    def _forward(self, errand: Errand, name: str, payload: Any) -> None:
         with self._lock:
             if self._stopping:
                 raise WriterStopped("the record is closed")
@@ -219,9 +220,9 @@ class RecordRoom:
             number = self._count
             self._pending[number] = errand
             if self._loop is None or threading.get_ident() != self._loop_thread:
-                self._out.put((number, name, errand.payload))
+                self._out.put((number, name, payload))
                 return
-            self._lot.append((number, name, errand.payload))
+            self._lot.append((number, name, payload))
             if len(self._lot) == 1:
                 self._loop.call_soon(self._flush)
 
@@ -242,7 +243,7 @@ class RecordRoom:
             finally:
                 self._sending.release()
             if self._rest:
-                self._out.put((0, _NUDGE, None))
+                self._out.put((0, NUDGE, None))
         for item in lot:
             self._out.put(item)
 
@@ -363,12 +364,12 @@ class RecordRoom:
         if len(errands) < len(settled):
             settled = [one for one in settled if one[0]]
         for errand, (_, how, result) in zip(errands, settled, strict=True):
-            if how == _HANDED:
+            if how == HANDED:
                 result = self._handed(errand.payload, result)
-            if how != _FAILED and not isinstance(result, list):
+            if how != FAILED and not isinstance(result, list):
                 told.append(result)
             lot = hubs.setdefault(id(errand.hub), (errand.hub, []))[1]
-            lot.append((errand.token, None, result) if how == _FAILED else (errand.token, result, None))
+            lot.append((errand.token, None, result) if how == FAILED else (errand.token, result, None))
         for hub, batch in hubs.values():
             hub.settle(batch)
         if told:
@@ -431,7 +432,8 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     return ours, child
 
 
-def _send(sock: socket.socket, value: Any) -> None:
+def send(sock: socket.socket, value: Any) -> None:
+    """One frame."""
     packed = pack(value)
     sock.sendall(_FRAME.pack(len(packed)) + packed)
 
@@ -446,7 +448,7 @@ def _write(sock: socket.socket, data: bytes | memoryview) -> None:
             select.select([], [sock], [])
 
 
-def _receive(sock: socket.socket) -> Any:
+def receive(sock: socket.socket) -> Any:
     """The next frame; None at the end."""
     head = _exactly(sock, 4)
     if head is None:
@@ -468,116 +470,7 @@ def _exactly(sock: socket.socket, size: int) -> bytes | None:
     return bytes(parts)
 
 
-class _Answers:
-    """The room's hub: a group's results in one frame. A token is the errand's number and payload."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def settle(self, batch: list[tuple[Any, Any, BaseException | None]]) -> None:
-        _send(self._sock, [_settled(n, payload, result, error) for (n, payload), result, error in batch])
-
-
-def _settled(number: int, payload: Any, result: Any, error: BaseException | None) -> Settled:
-    if error is None:
-        if isinstance(result, Accepted) and result.claims:
-            picks = _picks(payload, result)
-            return number, _HANDED, (result.letter_id, result.number, result.repeat, picks)
-        return number, _DONE, result
-    try:
-        unpack(pack(error))
-    except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    return number, _FAILED, error
-
-
-def _picks(a: Acceptance, accepted: Accepted) -> tuple[tuple[int, int, int], ...]:
-    """For each claim, in the order of the drafts: which draft it is on, and its ids."""
-    picks = []
-    at = 0
-    for claim in accepted.claims:
-        while a.deliveries[at].recipient.address != claim.recipient or a.deliveries[at].hop != claim.hop:
-            at += 1
-        picks.append((at, claim.delivery_id, claim.attempt_id))
-        at += 1
-    return tuple(picks)
-
-
-class _Complaint:
-    """Says that a group failed, once a second at most."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def __call__(self, error: BaseException) -> None:
-        now = time.monotonic()
-        if now - self._last > 1:
-            self._last = now
-            _log.error("a write to the record failed: %s", error)
-
-
-def _work(sock: socket.socket) -> None:
-    from tracker.archive import Archive
-    from tracker.ledger import LedgerKey
-    from tracker.record import Record
-
-    furnishing: Furnishing = _receive(sock)
-    try:
-        if furnishing.s3 is not None:
-            from tracker.s3_archive import S3Archive
-
-            archive: ObjectStore = S3Archive(**furnishing.s3)
-        else:
-            assert furnishing.archive_root is not None
-            archive = Archive(furnishing.archive_root)
-        record = Record(
-            Store(furnishing.url),
-            archive,
-            LedgerKey.from_pem(furnishing.origin, furnishing.key),
-            zone=furnishing.zone,
-            node=furnishing.node,
-            sequenced=furnishing.sequenced,
-            on_failure=_Complaint(),
-            room=True,
-        )
-    except Exception as error:
-        _send(sock, RuntimeError(f"{type(error).__name__}: {error}"))
-        return
-    desks = record.desks
-    by_name: dict[str, Desk] = {name: desk for desk, name in desks.items()}
-    answers = _Answers(sock)
-    _send(sock, "ready")
-    assert isinstance(record.writer, Writer)
-    while (lot := _receive(sock)) is not None:
-        # Whatever has come while the last group was written makes the next one.
-        while len(lot) < MAX_GROUP and select.select([sock], [], [], 0)[0]:
-            more = _receive(sock)
-            if more is None:
-                break
-            lot += more
-        errands = []
-        for number, name, payload in lot:
-            if name == _NUDGE:
-                _send(sock, [(0, _DONE, None)])
-            else:
-                errands.append(Errand(by_name[name], payload, answers, (number, payload)))
-        if errands:
-            record.writer.commit_now(errands)
-    record.close()
-
-
-def main() -> None:
-    """The room's own process: ends when the gateway closes the socket, or at once when that dies."""
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the gateway stops in order and then closes the socket
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(sys.argv[2]):
-        return  # it died before the kernel was asked
-    os.environ.pop("NOTIFY_SOCKET", None)
-    with socket.socket(fileno=int(sys.argv[1])) as sock:
-        _work(sock)
-
-
 if __name__ == "__main__":
+    from tracker.room_work import main
+
     main()

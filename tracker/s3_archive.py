@@ -99,6 +99,11 @@ class S3Archive:
                     obstore.delete(self._store, key)
             raise
 
+    @property
+    def slow(self) -> bool:
+        """Always: it is at the other end of a network."""
+        return True
+
     def open(self, key: str) -> Octets:
         """The object under ``key``; raises :class:`ArchiveMissing` or :class:`ArchiveError`."""
         checked_key(key)

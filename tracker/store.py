@@ -157,7 +157,11 @@ def _sqlite_engine(url: str, begin: str, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        cursor = connection.connection.cursor()  # straight to the driver: every group begins so
+        try:
+            cursor.execute(begin)
+        finally:
+            cursor.close()
 
     return engine
 

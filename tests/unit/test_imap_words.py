@@ -111,6 +111,8 @@ class Session:
         self.observer.finished(act, ok, b"t OK\r\n")
         while self.observer.asks:
             self.ask(None)
+        if words.startswith(b"NOOP"):
+            self.observer.confirmed()
 
     def ask(self, act: Act | None) -> None:
         question = self.observer.question(act)

@@ -1,0 +1,244 @@
+"""What the record room's own process does: takes errands, writes them a group at a time, answers.
+
+On a quick disk one thread does it all: what came while it wrote is the next group. Where the archive is slow
+to sync there are two, so that the objects of the next group are made durable while the group before
+is committed; an errand then waits for two syncs and not for four.
+
+How it fails: an error of the archive or the database is the answer to the errands that it struck. The
+process ends when the gateway closes the socket, or at once when that dies (:mod:`tracker.record_room`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from tracker.acceptance import Acceptance, Accepted
+from tracker.object_store import ObjectStore
+from tracker.packing import pack, unpack
+from tracker.record import Record
+from tracker.record_room import DONE, FAILED, HANDED, NUDGE, Furnishing, Settled, receive, send
+from tracker.store import Store
+from tracker.writer import MAX_GROUP, Desk, Errand, Writer
+
+_log = logging.getLogger("wasl.record")
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Answers:
+    """The room's hub: a group's results in one frame. A token is the errand's number and payload."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+
+    def settle(self, batch: list[tuple[Any, Any, BaseException | None]]) -> None:
+        self.send([_settled(n, payload, result, error) for (n, payload), result, error in batch])
+
+    def send(self, value: Any) -> None:
+        """One frame, whole."""
+        with self._lock:
+            send(self._sock, value)
+
+
+def _settled(number: int, payload: Any, result: Any, error: BaseException | None) -> Settled:
+    if error is None:
+        if isinstance(result, Accepted) and result.claims:
+            picks = _picks(payload, result)
+            return number, HANDED, (result.letter_id, result.number, result.repeat, picks)
+        return number, DONE, result
+    try:
+        unpack(pack(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    return number, FAILED, error
+
+
+def _picks(a: Acceptance, accepted: Accepted) -> tuple[tuple[int, int, int], ...]:
+    """For each claim, in the order of the drafts: which draft it is on, and its ids."""
+    picks = []
+    at = 0
+    for claim in accepted.claims:
+        while a.deliveries[at].recipient.address != claim.recipient or a.deliveries[at].hop != claim.hop:
+            at += 1
+        picks.append((at, claim.delivery_id, claim.attempt_id))
+        at += 1
+    return tuple(picks)
+
+
+class _Complaint:
+    """Says that a group failed, once a second at most."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, error: BaseException) -> None:
+        now = time.monotonic()
+        if now - self._last > 1:
+            self._last = now
+            _log.error("a write to the record failed: %s", error)
+
+
+class _Press:
+    """Writes groups: in the caller's thread, or staged, in a thread of its own behind the archive."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        accept_desk: Desk,
+        archive: ObjectStore,
+        answers: _Answers,
+        complain: Callable[[BaseException], None],
+    ) -> None:
+        self._writer = writer
+        self._accept_desk = accept_desk
+        self._archive = archive
+        self._answers = answers
+        self._complain = complain
+        self._writing = threading.Lock()
+        self._staged: SimpleQueue[list[Errand] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def take(self, errands: list[Errand]) -> None:
+        """Write these, now or soon."""
+        if self._archive.slow:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_staged, name="wasl-press", daemon=True)
+                self._thread.start()
+            self._stage(errands)
+        else:
+            with self._writing:
+                self._writer.commit_now(errands)
+
+    def stop(self) -> None:
+        """Finish what was taken."""
+        if self._thread is not None:
+            self._staged.put(None)
+            self._thread.join()
+
+    def _stage(self, errands: list[Errand]) -> None:
+        """Make the objects of acceptances durable, then let the other thread commit."""
+        letters = [e for e in errands if e.desk is self._accept_desk]
+        if len(letters) < len(errands):
+            self._staged.put([e for e in errands if e.desk is not self._accept_desk])
+        if not letters:
+            return
+        try:
+            self._accept_desk.before([e.payload for e in letters])
+        except Exception:
+            letters = [e for e in letters if self._stored(e)]  # one bad letter takes no neighbour down
+        if letters:
+            self._staged.put(letters)
+
+    def _stored(self, errand: Errand) -> bool:
+        try:
+            self._accept_desk.before([errand.payload])
+        except Exception as error:
+            self._complain(error)
+            self._answers.settle([(errand.token, None, error)])
+            return False
+        return True
+
+    def _write_staged(self) -> None:
+        last = False
+        while not last:
+            group: list[Errand] = []
+            lot = self._staged.get()
+            while lot is not None:
+                group += lot
+                if len(group) >= MAX_GROUP:
+                    break
+                try:
+                    lot = self._staged.get_nowait()
+                except Empty:
+                    break
+            last = lot is None
+            if group:
+                with self._writing:
+                    self._writer.commit_now(group)
+
+
+def work(sock: socket.socket) -> None:
+    """Open the record, then write what comes until the other end is closed."""
+    furnishing: Furnishing = receive(sock)
+    complain = _Complaint()
+    try:
+        archive = _archive(furnishing)
+        record = _record(furnishing, archive, complain)
+    except Exception as error:
+        send(sock, RuntimeError(f"{type(error).__name__}: {error}"))
+        return
+    by_name = {name: desk for desk, name in record.desks.items()}
+    answers = _Answers(sock)
+    assert isinstance(record.writer, Writer)
+    press = _Press(record.writer, record.accept_desk, archive, answers, complain)
+    answers.send("ready")
+    while (lot := receive(sock)) is not None:
+        # Whatever has come while the last group was written makes the next one.
+        while len(lot) < MAX_GROUP and select.select([sock], [], [], 0)[0]:
+            more = receive(sock)
+            if more is None:
+                break
+            lot += more
+        errands = []
+        for number, name, payload in lot:
+            if name == NUDGE:
+                answers.send([(0, DONE, None)])
+            else:
+                errands.append(Errand(by_name[name], payload, answers, (number, payload)))
+        if errands:
+            press.take(errands)
+    press.stop()
+    record.close()
+
+
+def _archive(furnishing: Furnishing) -> ObjectStore:
+    if furnishing.s3 is not None:
+        from tracker.s3_archive import S3Archive
+
+        return S3Archive(**furnishing.s3)
+    from tracker.archive import Archive
+
+    assert furnishing.archive_root is not None
+    return Archive(furnishing.archive_root)
+
+
+def _record(
+    furnishing: Furnishing, archive: ObjectStore, complain: Callable[[BaseException], None]
+) -> Record:
+    from tracker.ledger import LedgerKey
+
+    return Record(
+        Store(furnishing.url),
+        archive,
+        LedgerKey.from_pem(furnishing.origin, furnishing.key),
+        zone=furnishing.zone,
+        node=furnishing.node,
+        sequenced=furnishing.sequenced,
+        on_failure=complain,
+        room=True,
+    )
+
+
+def main() -> None:
+    """The room's own process: ends when the gateway closes the socket, or at once when that dies."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the gateway stops in order and then closes the socket
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[2]):
+        return  # it died before the kernel was asked
+    os.environ.pop("NOTIFY_SOCKET", None)
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        work(sock)
