@@ -391,7 +391,9 @@ def _copying(policy: Policy, v: Verdict, address: Address) -> str:
 def _reason(v: Verdict) -> dict[str, Any]:
     """Why somebody gets nothing, or nothing yet: kept as evidence."""
     said = str(v.reply) if v.reply is not None and v.refused else ""
-    reason = {"rule": v.rule, "reply": said, "ar": v.text_ar, "en": v.text_en}
+    reason: dict[str, Any] = {"rule": v.rule, "reply": said, "ar": v.text_ar, "en": v.text_en}
+    if v.reply is not None and not v.refused:
+        reason["refusal"] = str(v.reply)  # what is said if a person refuses what is held
     return reason | ({"facts": [list(pair) for pair in v.reasons]} if v.reasons else {})
 
 

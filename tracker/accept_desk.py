@@ -178,9 +178,9 @@ class _Lot:
             drafts = self._not_yet(a, letter_id)
         parcel = parcel_of(a, letter_id, archive_key, text)
         self.submissions.append(_submission_row(a, letter_id, submission_id, archive_key, digest))
-        claims = [c for d in drafts if (c := self._delivery(a, d, parcel)) is not None]
         if a.kind in (LetterKind.LETTER, LetterKind.SHADOW, LetterKind.REFUSED) and drafts:
             self._prove(a, letter_id, text, drafts)
+        claims = [c for d in drafts if (c := self._delivery(a, d, parcel)) is not None]
         if a.hits or a.would:
             self.hits += policy_rows.hit_rows(letter_id, a)
         for receipt_id in a.receipt_ids:

@@ -23,7 +23,7 @@ from tracker.holds import CONSOLE, Act, Bar, Hold, HoldState, person_of
 from tracker.model import IdSource
 from tracker.noting import Note, NoteDesk
 from tracker.object_store import ObjectStore
-from tracker.schema import approval, delivery, hold
+from tracker.schema import approval, delivery, evidence, hold
 from tracker.states import Event, State
 from tracker.writer import Desk
 
@@ -119,7 +119,7 @@ class HoldDesk(Desk):
             event, state = Event.RELEASED, HoldState.RELEASED
         else:
             event, state = Event.APPROVED, HoldState.OPEN
-        detail = _about(one, event) | {
+        detail = _about(conn, one, event) | {
             "person": person_of(d.person.account),
             "where": "console" if d.person.account.startswith(CONSOLE) else "dashboard",
             "approvals": given,
@@ -160,7 +160,7 @@ class HoldDesk(Desk):
             if not _still_held(conn, one.delivery_id):
                 continue
             event = Event.RELEASED if one.at_expiry is Act.RELEASE else Event.REFUSED
-            detail = _about(one, event) | {
+            detail = _about(conn, one, event) | {
                 "expired": True,
                 "approvals": one.given,
                 "needs": one.needs,
@@ -171,11 +171,18 @@ class HoldDesk(Desk):
         return out
 
 
-def _about(one: Hold, event: Event) -> dict[str, Any]:
+def _about(conn: Connection, one: Hold, event: Event) -> dict[str, Any]:
     """What every act on a hold says of it."""
     detail: dict[str, Any] = {"hold": True, "rule": one.rule, "ar": one.reason_ar, "en": one.reason_en}
     if event is Event.REFUSED:
         detail["status"] = REFUSED_STATUS
+        e = evidence.c
+        asked = select(e.detail).where(
+            e.letter_id == one.letter_id, e.delivery_id == one.delivery_id, e.event == Event.HELD.value
+        )
+        known = conn.scalar(asked.order_by(e.id).limit(1))
+        if isinstance(known, dict) and known.get("refusal"):
+            detail["reply"] = str(known["refusal"])  # in the rule's own words
     return detail
 
 
