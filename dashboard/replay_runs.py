@@ -20,6 +20,7 @@ from enum import StrEnum
 
 from policies.chain import Policy
 from policies.replay import Replay
+from policies.replay_report import needs_of, warm_us
 from tracker import recorded
 from tracker.model import now_us
 from tracker.store import Connection, Engine
@@ -103,7 +104,9 @@ class ReplayRuns:
             candidate=policy.version,
             days=days,
             agency=agency,
-            replay=Replay(policy, since_us=since, agency=agency, examples=EXAMPLES),
+            replay=Replay(
+                policy, since_us=since, agency=agency, examples=EXAMPLES, needs_of=needs_of(engine.connect)
+            ),
             since_us=since,
             begun_us=at,
         )
@@ -156,9 +159,10 @@ class ReplayRuns:
             with engine.connect() as conn:
                 yield conn
 
+        begin = run.since_us - warm_us(run.replay.candidate)  # rate limits count from before
         with read() as conn:
-            run.total = recorded.count(conn, run.since_us)
-        for page in recorded.recorded(read, run.since_us, page=500):
+            run.total = recorded.count(conn, begin)
+        for page in recorded.recorded(read, begin, page=500):
             for start in range(0, len(page), HANDFUL):
                 began = time.thread_time()
                 some = page[start : start + HANDFUL]

@@ -100,7 +100,7 @@ def run(
     begin = since_us - warm_us(candidate)
     with read() as conn:
         total = recorded.count(conn, begin, until)
-    replay = Replay(candidate, since_us=since_us, agency=agency, examples=examples, needs_of=_needs(read))
+    replay = Replay(candidate, since_us=since_us, agency=agency, examples=examples, needs_of=needs_of(read))
     done, complete = 0, True
     progress(0, total)
     for rows in recorded.recorded(read, begin, until):
@@ -134,7 +134,7 @@ def warm_us(policy: Policy) -> int:
     return max((rule.limit.window_us for rule in policy.rules if rule.limit is not None), default=0)
 
 
-def _needs(read: recorded.Read) -> Callable[[str], frozenset[str] | None]:
+def needs_of(read: recorded.Read) -> Callable[[str], frozenset[str] | None]:
     """The header fields that a version asked for; None when the version cannot be told any more."""
 
     def needs(version: str) -> frozenset[str] | None:

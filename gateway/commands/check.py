@@ -113,7 +113,10 @@ def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Itera
         yield from (_fault("directory", fault) for fault in e.faults)
     try:
         policy = load_policy(settings.policy.path, policy_limits(settings), directory)
-        yield Finding(level="ok", about="policy", text=f"policy: {len(policy.rules)} rules")
+        yield Finding(
+            level="ok", about="policy", text=f"policy: {len(policy.rules)} rules, version {policy.version}"
+        )
+        yield from _policy_in_force(settings, policy.version)
     except ConfigFaults as e:
         yield from (_fault("policy", fault) for fault in e.faults)
     yield from _listening(settings)
@@ -129,6 +132,31 @@ def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Itera
         yield from _dns(settings, [key for key in keys if not isinstance(key, Finding)])
         if directory is not None:
             yield from _servers(settings, directory, only)
+
+
+def _policy_in_force(settings: Settings, version: str) -> Iterator[Finding]:
+    """Whether what lies in the folder is what decides."""
+    from gateway.opening import open_store
+    from tracker import policy_store
+    from tracker.store import DatabaseError, StoreError
+
+    try:
+        store = open_store(settings)
+        try:
+            with store.reader.connect() as conn:
+                now, waiting = policy_store.active(conn), policy_store.proposed(conn)
+        finally:
+            store.close()
+    except (Trouble, StoreError, DatabaseError):
+        return  # said below, of the database
+    if now is None or now.digest == version:
+        return
+    text = f"policy: version {now.digest} is in force, the folder holds {version}"
+    if any(one.digest == version for one in waiting):
+        text += f", which waits for a second person: `wasl policy approve {version}`"
+    else:
+        text += ": `wasl policy reload`"
+    yield Finding(level="warning", about="policy", text=text)
 
 
 def _fault(about: str, fault: Fault) -> Finding:

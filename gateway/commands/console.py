@@ -158,6 +158,7 @@ def explain(error: Exception) -> list[str] | None:
         "gateway.data_lock": {"Busy"},
         "tracker.store": {"StoreError"},
         "tracker.accounts": {"AccountError"},
+        "tracker.policy_store": {"PolicyStoreError"},
         "gateway.sign": {"SigningKeyError"},
         "gateway.serve": {"StartError"},
     }

@@ -128,6 +128,8 @@ def test_a_second_person_agrees(tmp_path: Path, authority: Authority) -> None:
         assert status == 0, words
         assert answer["in_force"] == first and answer["waiting"]
         waiting = answer["waiting"]
+        told = front.house.rows("check", "--offline")
+        assert any("waits for a second person" in str(line["text"]) for line in told), told
         front.arrived(MOH, sent(front, "The budget of today"))
         status, _, words = wasl(front, "approve", waiting, person="rana")
         assert status == 1 and "another person" in words
