@@ -40,13 +40,19 @@ _log = logging.getLogger("wasl.reading")
 ROOMS = 3
 CPU_S = 2.0
 WALL_S = 8.0  # on a machine with much else to do, two seconds of processor time are more
-MEMORY = 1 << 30
+MEMORY = 1 << 30  # octets of address space, for letters of up to 128 MB
 MAX_ANSWER = 8 << 20
 RENEWED_AFTER = 2000  # letters that one room reads
 RENEWED_ABOVE = 300 << 20  # octets of memory that a room may keep and go on
 
 _FRAME = struct.Struct("!Ic")
 _LENGTH = struct.Struct("!I")
+
+
+def memory_for(message_size: int) -> int:
+    """Octets of memory that a room needs to read letters of that size: the file, what is decoded of it, and
+    what is inflated of that."""
+    return max(MEMORY, MEMORY // 2 + 4 * message_size)
 
 
 class _Room(asyncio.Protocol):

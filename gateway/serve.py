@@ -43,7 +43,7 @@ from gateway.opening import mac_secrets, open_record, open_room, policy_limits
 from gateway.outgoing import Timeouts
 from gateway.policy_desk import act_on_policy
 from gateway.policy_watch import PolicyWatch
-from gateway.reading_room import ContentReader
+from gateway.reading_room import ContentReader, memory_for
 from gateway.refusals import Refusals
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
@@ -220,7 +220,7 @@ class Gateway:
             return self.directory.current
 
         self.room = SigningRoom()
-        self.rooms = ContentReader()
+        self.rooms = ContentReader(memory=memory_for(settings.limits.message_size))
         composer = Composer(
             Identity(
                 hostname=settings.gateway.hostname,

@@ -43,6 +43,8 @@ def part_fact(octets: Buffer, part: Part, bounds: Bounds) -> tuple[AttachmentFac
     doubt = ""
     if part.encoding not in _ENCODINGS or (part.encoding == "base64" and _goes_on(octets, part)):
         doubt = "ambiguous"  # what we decode and what a client decodes may be two things
+    if part.content_type == "message/partial":
+        doubt = "unreadable"  # a piece of something (RFC 2046 §5.2.2)
     sealed = part.content_type in _ENCRYPTED_TYPES or (
         part.content_type.endswith("/pkcs7-mime")
         and _SEALED.match(part.params.get("smime-type", "")) is not None

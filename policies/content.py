@@ -22,7 +22,7 @@ from tracker import tnef
 from tracker.header import scan
 from tracker.mime import Limits, Structure, attachments, decoded, file_name, walk
 
-WALK = Limits(depth=30, parts=500, passes=8, seconds=1.0)
+WALK = Limits(depth=30, parts=500, passes=8, seconds=4.0)
 
 # What the walk finds faulty, in the words of the facts. A letter cut off at its end hides nothing.
 FAULTS = {

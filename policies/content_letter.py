@@ -2,8 +2,8 @@
 
 ``read`` does all that needs the parts of a letter in one pass, within the bounds of processor time and
 memory of :mod:`policies.content_finding`; it never raises on any octets. It is for a process of its own
-(``gateway.reading_room``); ``plain`` tells which letters need none of it, because they are one text, or a
-text and the same as HTML, and no file hides in them.
+(``gateway.reading_room``); ``plain`` tells which letters need none of it, because they are one text, a
+text and the same as HTML, or a report in text, and no file hides in them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from policies.attachment import fact_of, part_fact
 from policies.attachment_fact import AttachmentFact
 from policies.content import FAULTS
 from policies.content_finding import Bounds
+from policies.content_type import kinds
 from tracker.header import Buffer, Headers, own_digest, scan
 from tracker.mime import (
+    HEADER_TYPES,
     MESSAGE_TYPES,
+    REPORT_TYPES,
     Limits,
     Part,
     PartDigest,
@@ -34,9 +37,11 @@ from tracker.mime import (
 MAX_ATTACHMENTS = 200  # that are looked at in one letter
 MAX_PLAIN = 65_536  # octets of a letter whose parts are looked for where it is not read in a room
 
-WALK = Limits(depth=30, parts=1000, passes=10, seconds=1.0)
+WALK = Limits(depth=30, parts=1000, passes=10, seconds=4.0)  # on the wall; processor time has its own limit
 _PLAIN_WALK = Limits(depth=3, parts=8, passes=4, seconds=0.2)
 _TEXTS = frozenset({"text/plain", "text/html"})
+_REPORTS = REPORT_TYPES | HEADER_TYPES
+_PLAIN_TYPES = (b"text/plain", b"text/html", b"multipart/alternative", b"multipart/report")
 _UU = re.compile(rb"(?:\A|\n)begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n[\x20-\x60]")
 _DUPLICATES = frozenset({"duplicate Content-Type", "duplicate Content-Transfer-Encoding"})
 _PGP_MARK = b"-----BEGIN PGP MESSAGE-----"
@@ -93,12 +98,12 @@ def has_pgp_in_text(octets: Buffer, headers: Headers) -> bool:
 
 
 def plain(octets: Buffer, headers: Headers) -> Structure | None:
-    """The structure of a letter of at most ``MAX_PLAIN`` octets that is nothing but a text, or a text and
-    its HTML; None for any other."""
+    """The structure of a letter of at most ``MAX_PLAIN`` octets that is nothing but a text, a text and its
+    HTML, or a report in text; None for any other."""
     if len(octets) > MAX_PLAIN or has_files_in_text(octets):
         return None
     declared = (headers.raw("content-type") or b"text/plain").lstrip().lower()
-    if not declared.startswith((b"text/plain", b"text/html", b"multipart/alternative")):
+    if not declared.startswith(_PLAIN_TYPES):
         return None
     structure = walk(octets, headers, _PLAIN_WALK)
     if any(fault in FAULTS for fault in structure.faults):
@@ -107,11 +112,20 @@ def plain(octets: Buffer, headers: Headers) -> Structure | None:
         if part.container:
             if number or part.encoding not in ("", "7bit", "8bit", "binary"):
                 return None
-        elif part.content_type not in _TEXTS or part.filename or part.disposition == "attachment":
+        elif not _shown(part):
             return None
         if number and not _DUPLICATES.isdisjoint(part.headers.faults):
             return None
     return structure
+
+
+def _shown(part: Part) -> bool:
+    """True for a leaf that is text to any client, and nothing but text."""
+    if part.filename or part.disposition == "attachment" or part.within >= 0:
+        return False
+    return part.content_type in _TEXTS or (
+        part.content_type in _REPORTS and part.encoding in ("", "7bit", "8bit", "quoted-printable")
+    )
 
 
 def read(octets: Buffer, bounds: Bounds | None = None) -> Content:
@@ -126,9 +140,7 @@ def read(octets: Buffer, bounds: Bounds | None = None) -> Content:
         ):
             doubts["ambiguous structure"] = None
     found = attachments(structure)
-    found.extend(
-        p for p in structure.parts if p.within < 0 and p.content_type in MESSAGE_TYPES and p not in found
-    )
+    found.extend(p for p in structure.parts if p not in found and _hidden(octets, p))
     if len(found) > MAX_ATTACHMENTS:
         doubts["too many parts"] = None
     facts: list[AttachmentFact] = []
@@ -152,6 +164,18 @@ def read(octets: Buffer, bounds: Bounds | None = None) -> Content:
         parts=tuple([p.sha256 for p in made.parts]),
         pgp=has_pgp_in_text(octets, headers),
     )
+
+
+def _hidden(octets: Buffer, part: Part) -> bool:
+    """True for what nobody calls an attachment and some client shows as one: a message that a report gives
+    back, and parts of a report that have a name or are no text."""
+    if part.within >= 0 or part.container:
+        return False
+    if part.content_type in MESSAGE_TYPES:
+        return True
+    if part.content_type not in _REPORTS:
+        return False
+    return part.filename is not None or bool(kinds(decoded(octets, part)))
 
 
 def _in_text(octets: Buffer, part: Part, bounds: Bounds) -> list[AttachmentFact]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 import threading
-
-import magic
+from typing import TYPE_CHECKING
 
 from policies.content_zip import ending
+
+if TYPE_CHECKING:
+    from magic import Magic
 
 SNIFF_OCTETS = 1 << 20  # libmagic looks at no more of a buffer by default
 SNIFF_TEXT = 4096  # of text that is enough, and each further octet costs
@@ -108,16 +110,18 @@ def sniff(content: bytes) -> str:
         found = _magic().from_buffer(content[: SNIFF_TEXT if text else SNIFF_OCTETS]).lower()
         if text and not found.startswith("text/") and len(content) > SNIFF_TEXT:
             found = _magic().from_buffer(content[:SNIFF_OCTETS]).lower()
-    except (magic.MagicException, OSError, UnicodeError):
+    except Exception:  # MagicException, or what its binding to C makes of odd answers: nothing is told
         return UNKNOWN
     if found in ("application/zip", UNKNOWN) and content[:4] == b"PK\x03\x04":
         return _office(content) or "application/zip"
     return found or UNKNOWN
 
 
-def _magic() -> magic.Magic:
-    reader: magic.Magic | None = getattr(_thread, "reader", None)
+def _magic() -> Magic:
+    reader: Magic | None = getattr(_thread, "reader", None)
     if reader is None:
+        import magic  # with its tables: only where content is read
+
         reader = _thread.reader = magic.Magic(mime=True)
     return reader
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import time
@@ -138,6 +139,32 @@ def test_what_a_report_gives_back_is_looked_into() -> None:
     )
     (found,) = read(octets).attachments
     assert found.executable and found.members == ("a.dat",)
+
+
+def report(third: bytes) -> bytes:
+    return (
+        HEAD + b"Content-Type: multipart/report; boundary=r\r\n\r\n--r\r\n\r\nsorry\r\n--r\r\n"
+        b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\n--r\r\n" + third
+        + b"\r\n--r--\r\n"
+    )  # fmt: skip
+
+
+def test_reports_in_text_are_plain_and_hide_nothing() -> None:
+    headers = report(b"Content-Type: text/rfc822-headers\r\n\r\nSubject: x\r\n")
+    assert is_plain(headers) and read(headers).attachments == ()
+    assert not is_plain(report(b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nhello"))
+    encoded = base64.b64encode(make.PE)
+    hiding = report(
+        b"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: base64\r\n\r\n" + encoded
+    )
+    assert not is_plain(hiding) and read(hiding).attachments[0].executable
+    named = report(b"Content-Type: message/delivery-status; name=a.exe\r\n\r\nx")
+    assert not is_plain(named) and read(named).attachments[0].executable
+
+
+def test_a_piece_of_a_message_is_undecided() -> None:
+    octets = HEAD + b"Content-Type: message/partial; id=x; number=1; total=2\r\n\r\nTVqQ\r\n"
+    assert not is_plain(octets) and read(octets).attachments[0].undecided == "unreadable"
 
 
 @pytest.mark.parametrize(
