@@ -186,6 +186,9 @@ class ImapSession:
         if verb in REFUSED:
             self._say(command.tag + b" NO " + verb + b" is not to be had here\r\n")
             return Go.DROP
+        if self._withheld and verb in _BY_NUMBER:
+            self._say(command.tag + b" NO [EXPUNGEISSUED] Messages were removed meanwhile\r\n")
+            return Go.DROP
         if self.observer is not None and self.observer.awaits:
             self._watched(self.observer.confirmed)
         act, self._asked = self._asked, None
@@ -206,9 +209,6 @@ class ImapSession:
             self._since = 0.0
             self._owner.asking(self, self._inquiry is not None)
         if self._withheld:
-            if verb in _BY_NUMBER:
-                self._say(command.tag + b" NO [EXPUNGEISSUED] Messages were removed meanwhile\r\n")
-                return Go.DROP
             withheld, self._withheld = self._withheld, None
             self._responses.all = False
             for one in withheld:
