@@ -25,7 +25,7 @@ from tests.servers.place import ServerFailed
 from tracker import schema
 from tracker.acceptance import Acceptance, DeliveryDraft
 from tracker.archive import Archive, Octets
-from tracker.claims import Want
+from tracker.claims import Claim, Want
 from tracker.ledger import LedgerKey
 from tracker.model import Address, Connection, DeliveryKind, Door, Envelope, LetterKind, Recipient, now_us
 from tracker.noting import Note
@@ -71,10 +71,16 @@ class Posted:
     deliveries: tuple[int, ...]
 
 
-def post(record: Record, *to: str, sent: bool = True, noted: bool = True) -> Posted:
+def claim_all(record: Record) -> list[Claim]:
+    """Take everything that is due."""
+    at = now_us()
+    return record.claim(Want(owner="0/a", limit=100_000, now_us=at, lease_us=at + HOUR))
+
+
+def post(record: Record, *to: str, sent: bool = True, noted: bool = True, message_id: str = "") -> Posted:
     """Accept a letter from MOF to these; ``sent``: it is handed over, ``noted``: and its 250 is noted."""
     n = next(_count)
-    message_id = f"<{n}.{id(record)}@mof.gov.example>"
+    message_id = message_id or f"<{n}.{id(record)}@mof.gov.example>"
     text = f"From: a@mof.gov.example\r\nSubject: {n}\r\nMessage-ID: {message_id}\r\n\r\nhello {n}\r\n"
     octets = Octets.of(text.encode())
     recipients = tuple(Recipient(address=Address.parse(t)) for t in to)
@@ -103,8 +109,7 @@ def post(record: Record, *to: str, sent: bool = True, noted: bool = True) -> Pos
     number = str(accepted.number)
     ids: tuple[int, ...] = ()
     if sent:
-        claims = record.claim(Want(owner="0/a", limit=100, now_us=now_us(), lease_us=now_us() + HOUR))
-        ids = tuple(c.delivery_id for c in claims)
+        ids = tuple(c.delivery_id for c in claim_all(record))
         if noted:
             for i in ids:
                 record.note(Note(delivery_id=i, event=Event.RELAYED, at_us=now_us(), source="smtp"))
