@@ -172,9 +172,12 @@ def _outcome(visit: Visit, act: Act, decided: Sequence[Decided]) -> Response:
 
 @router.get("/holds/{hold_id}")
 def hold_page(visit: SignedIn, hold_id: str) -> Response:
-    number = _id(hold_id)
+    try:
+        number = id_value(hold_id)
+    except ValueError:
+        raise visit.not_found(f"hold {hold_id[:40]}") from None
     with visit.desk.engine.connect() as conn:
-        hold = None if number is None else holds.hold_page(conn, visit.viewer, number)
+        hold = holds.hold_page(conn, visit.viewer, number)
         if hold is None:
             raise visit.not_found(f"hold {hold_id[:40]}")
         carried = held_content.attachments(conn, [hold])

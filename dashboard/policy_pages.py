@@ -140,7 +140,7 @@ def rules(visit: SignedIn) -> Response:
     first = _number(visit.request.query_params.get("from"))
     page = found[first : first + PAGE]
     uses = books.uses(visit, [shown.rule.id for shown in page])
-    visit.record(audit.Action.VIEW_POLICY, "rules", **asked)
+    visit.record(audit.Action.VIEW_POLICY, "rules", asked=asked)
     return visit.page(
         "rules.html",
         rules=[show_rule(teller, shown.rule, uses.get(shown.rule.id)) for shown in page],

@@ -209,9 +209,8 @@ class Teller:
         """The conditions; a rule without any applies to every letter."""
         out = [self._condition(key, value) for key, value in match.items()]
         if unless:
-            both = f" {self._say(N_('and'))} ".join(
-                self._condition(key, value).text for key, value in unless.items()
-            )
+            between = self._say(N_("and"))
+            both = f" {between} ".join(self._condition(key, value).text for key, value in unless.items())
             out.append(Phrase(label=self._say(N_("unless")), values=(Value(text=both),)))
         if when:
             out.append(Phrase(label=self._say(N_("when")), values=(Value(text=when, written=True),)))
