@@ -11,7 +11,7 @@ later, and a header field that the candidate asks for was not kept when nobody a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -53,6 +53,7 @@ _ASPECTS: dict[str, Aspect] = {
 # Of a recorded verdict, what names it or explains it and is no outcome.
 _NAMES = frozenset({"to", "agency", "rule", "path", "reasons", "would_do"})
 Json = dict[str, Any]
+Reread = Callable[[Recorded, Facts, Iterable[str]], Facts | None]
 Standing = tuple[str, str, int | None]  # classification, urgency, due
 
 
@@ -126,9 +127,11 @@ class Replay:
         examples: int = 3,
         needs_of: Callable[[str], frozenset[str] | None] = lambda version: None,
         state: PolicyState | None = None,
+        reread: Reread | None = None,
     ) -> None:
         """``agency``: only letters from or to it are told of. ``needs_of``: the header fields that a version
-        asked for. ``examples``: how many are kept of each group."""
+        asked for. ``examples``: how many are kept of each group. ``reread`` completes facts that lack
+        something (``policies/reread.py``)."""
         self.candidate = candidate
         self.letters = 0
         self.recipients = 0
@@ -147,6 +150,7 @@ class Replay:
         self._needs = candidate.needs_fields
         self._lacking: dict[str, bool] = {}
         self._needs_of = needs_of
+        self._reread = reread
 
     @property
     def groups(self) -> list[Group]:
@@ -166,6 +170,14 @@ class Replay:
         except ValueError:
             self.unknown.broken += row.at_us >= self._since_us
             return None
+        older, fields = row.facts_version < FACTS_VERSION, self._lacks_fields(row.version)
+        if (older or fields) and self._reread is not None:
+            whole = self._reread(row, facts, self._needs)
+            if whole is not None:
+                facts, older, fields = whole, False, False
+        if row.at_us >= self._since_us:
+            self.unknown.older += older
+            self.unknown.fields += fields
         known = facts.answered
         if known is not None and known.letter_id in self._otherwise:
             classification, urgency, due_us = self._otherwise[known.letter_id]
@@ -209,14 +221,6 @@ class Replay:
         self.letters += 1
         self.recipients += len(decision.verdicts)
         self.versions[row.version] = self.versions.get(row.version, 0) + 1
-        if row.facts_version < FACTS_VERSION:
-            self.unknown.older += 1
-        if self._needs:
-            lacking = self._lacking.get(row.version)
-            if lacking is None:
-                then = self._needs_of(row.version)
-                lacking = self._lacking[row.version] = then is None or not self._needs <= then
-            self.unknown.fields += lacking
         if "paths" in was:  # a refusal of the whole letter was recorded without them
             before, would = set[str](), set[str]()
             for path in was["paths"]:
@@ -232,6 +236,16 @@ class Replay:
             self._tally(rule).after += 1
         for rule in {rule for verdict in decision.verdicts for rule in verdict.would}:
             self._tally(rule).shadow_after += 1
+
+    def _lacks_fields(self, version: str) -> bool:
+        """The policy of then did not ask for a header field that the candidate asks for."""
+        if not self._needs or version == self.candidate.version:
+            return False
+        lacking = self._lacking.get(version)
+        if lacking is None:
+            then = self._needs_of(version)
+            lacking = self._lacking[version] = then is None or not self._needs <= then
+        return lacking
 
     def _tally(self, rule: str) -> Tally:
         found = self.rules.get(rule)

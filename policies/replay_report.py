@@ -13,7 +13,7 @@ from typing import Any
 
 from policies.chain import Policy
 from policies.faults import ConfigFaults
-from policies.replay import Aspect, Change, Changed, Group, Replay, Tally, Unknown, outcome
+from policies.replay import Aspect, Change, Changed, Group, Replay, Reread, Tally, Unknown, outcome
 from policies.versions import compile_version
 from tracker import policy_store, recorded
 from tracker.model import id_text, now_us
@@ -91,6 +91,7 @@ def run(
     until_us: int | None = None,
     agency: str | None = None,
     examples: int = 3,
+    reread: Reread | None = None,
     progress: Progress = lambda done, total: None,
     told: Callable[[Changed], None] = lambda changed: None,
     stop: Callable[[], bool] = lambda: False,
@@ -100,7 +101,9 @@ def run(
     begin = since_us - warm_us(candidate)
     with read() as conn:
         total = recorded.count(conn, begin, until)
-    replay = Replay(candidate, since_us=since_us, agency=agency, examples=examples, needs_of=needs_of(read))
+    replay = Replay(
+        candidate, since_us=since_us, agency=agency, examples=examples, needs_of=needs_of(read), reread=reread
+    )
     done, complete = 0, True
     progress(0, total)
     for rows in recorded.recorded(read, begin, until):

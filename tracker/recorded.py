@@ -67,6 +67,12 @@ def of_letter(conn: Connection, letter_id: int) -> tuple[Recorded, ...]:
     return tuple(Recorded._make(row) for row in conn.execute(asked.order_by(submission.c.id)))
 
 
+def archive_key(read: Read, submission_id: int) -> str | None:
+    """Where the octets of a transaction lie."""
+    with read() as conn:
+        return conn.scalar(select(submission.c.archive_key).where(submission.c.id == submission_id))
+
+
 _s = submission.c
 _COLUMNS: Select[Any] = select(
     _s.id,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
     from policies.replay import Changed
     from policies.replay_report import Report
+    from policies.reread import Rereader
+    from tracker.store import Store
 
 SHOWN = 60  # lines of a table; the rest is in --json and --csv
 
@@ -51,6 +53,12 @@ def replay(
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write every change to a file.")
     ] = None,
+    from_archive: Annotated[
+        bool,
+        typer.Option(
+            "--from-archive", help="Read letters again whose facts lack something: slower, complete."
+        ),
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -102,6 +110,7 @@ def replay(
                 until_us=until_us,
                 agency=code,
                 examples=examples,
+                reread=_rereader(settings, store) if from_archive else None,
                 progress=show,
                 told=told,
             )
@@ -111,6 +120,18 @@ def replay(
         put_json({"summary": report.to_json()})
     else:
         _tell(report, settings)
+
+
+def _rereader(settings: Settings, store: Store) -> Rereader:
+    from gateway.opening import open_archive
+    from policies.reread import Rereader
+    from tracker.recorded import archive_key
+
+    archive = open_archive(settings)
+    return Rereader(
+        lambda submission_id: archive_key(store.reader.connect, submission_id),
+        lambda key: archive.open(key).view(),
+    )
 
 
 def moment(text: str, zone: ZoneInfo) -> int:
@@ -207,10 +228,10 @@ def _unknown(report: Report) -> Iterator[str]:
     if u.older:
         yield (
             f"{u.older:,} letters have facts of an older version: what those lack (marks, content of "
-            "attachments, letters answered) counts as not there"
+            "attachments, letters answered) counts as not there (--from-archive)"
         )
     if u.fields:
         yield (
             f"of {u.fields:,} letters not every header field that the candidate asks for was kept: "
-            "there it counts as not there"
+            "there it counts as not there (--from-archive)"
         )

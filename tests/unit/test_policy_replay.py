@@ -18,6 +18,7 @@ from policies.load import LETTERS, load_policy
 from policies.rates import PolicyState
 from policies.replay import Aspect, Changed, Replay, standing_of
 from policies.replay_report import warm_us
+from policies.reread import Rereader
 from tests.unit.test_policy_facts import RETURN, read, relay, signed_in
 from tracker.model import Connection
 from tracker.recorded import Recorded
@@ -336,3 +337,38 @@ def test_routes_and_the_rest_are_told_apart(tmp_path: Path) -> None:
         Aspect.OTHER: {"require_tls": True},
     }
     assert {c.rule_after for c in changed.changes} == {"to-the-registry"}
+
+
+def test_what_facts_lack_is_read_again_from_the_archive(tmp_path: Path, rich: Policy) -> None:
+    octets = b"From: a@mof.example\r\nSubject: Plans\r\nImportance: high\r\nX-Spam: yes\r\n\r\nbody\r\n"
+    past = Past(rich)
+    past.letter(plain("Plans"), START)
+    facts = {k: v for k, v in pydantic_core.from_json(past.rows[0].facts).items() if k != "at_us"} | {"v": 1}
+    old = past.rows[0]._replace(facts=pydantic_core.to_json(facts).decode(), facts_version=1)
+    asking = """rules:
+  - id: spam
+    priority: 104
+    description: {ar: مزعج, en: Spam}
+    match: {header: {X-Spam: true}}
+    action: hold
+"""
+    candidate = made(tmp_path / "other", RICH, asking)
+    opened: list[str] = []
+
+    def open_(key: str) -> bytes:
+        opened.append(key)
+        if key != "good":
+            raise FileNotFoundError(2, "gone", key)
+        return octets
+
+    for key, found in (("good", True), ("gone", False), (None, False)):
+        keys = {past.rows[0].submission_id: key}
+        replay = Replay(candidate, reread=Rereader(keys.get, open_))
+        changes = {c.aspect: c for one in replay.feed([old]) for c in one.changes}
+        assert (Aspect.VERDICT in changes and Aspect.CLASS in changes) is found  # header, and a mark
+        if found:  # reckoned from when the letter came
+            assert START < changes[Aspect.DUE].after["due_us"] < START + 7 * 24 * HOUR
+        assert (replay.unknown.older, replay.unknown.fields) == ((0, 0) if found else (1, 1))
+    assert opened == ["good", "gone"]
+    assert list(Replay(rich, reread=Rereader(lambda submission_id: "good", open_)).feed(past.rows)) == []
+    assert opened == ["good", "gone"]  # what lacks nothing is not read again
