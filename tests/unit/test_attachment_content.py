@@ -236,17 +236,26 @@ def test_a_ratio_is_seen_before_anything_is_inflated() -> None:
     assert look(some).undecided == "ratio"
 
 
+def without_entry(names: list[str], left_out: int) -> bytes:
+    """A zip whose directory names all members but one."""
+    whole = bytearray(zipped(dict.fromkeys(names, "x")))
+    at = whole.index(b"PK\x01\x02")
+    for _ in range(left_out):
+        at = whole.index(b"PK\x01\x02", at + 4)
+    length = 46 + len(names[left_out])
+    del whole[at : at + length]
+    end = whole.rindex(b"PK\x05\x06")
+    count, size = len(names) - 1, struct.unpack_from("<L", whole, end + 12)[0] - length
+    struct.pack_into("<HHL", whole, end + 8, count, count, size)
+    return bytes(whole)
+
+
 def test_directories_that_lie() -> None:
     honest = zipped({"a.txt": "harmless", "b.txt": "too"})
     other_name = honest.replace(b"a.txt", b"a.exe", 1)  # the local header, which some programs go by
     assert look(other_name).undecided == "ambiguous"
-    hidden = zipped({"x.exe": make.PE})
-    local = hidden[: hidden.index(b"PK\x01\x02")]
-    end = honest.index(b"PK\x01\x02")
-    smuggled = bytearray(honest[:end] + local + honest[end:])
-    at = smuggled.rindex(b"PK\x05\x06")
-    struct.pack_into("<L", smuggled, at + 16, end + len(local))
-    assert look(bytes(smuggled)).undecided == "ambiguous"
+    for place in range(3):  # a member that the directory leaves out, before, between and behind the others
+        assert look(without_entry(["a.txt", "b.txt", "c.txt"], place)).undecided == "ambiguous"
     shared = bytearray(honest)  # two members with the same octets: how bombs without nesting are made
     first = shared.index(b"PK\x01\x02")
     second = shared.index(b"PK\x01\x02", first + 4)
