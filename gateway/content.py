@@ -24,6 +24,8 @@ WHOLE = 1 << 19  # octets up to which the content is joined
 PIECE = 1 << 18  # octets of one piece beyond that
 _COPIED = 1 << 14  # octets that are rather copied than written apart from the final dot
 
+_MAPPED = 1 << 20  # octets of a mapped file that stay mapped behind the piece in hand
+
 _BARE_CR = re.compile(rb"\r(?!\n)")
 
 
@@ -135,3 +137,5 @@ class Content:
             with memoryview(piece) as view:
                 for at in range(0, len(view), PIECE):
                     yield bytes(view[at : at + PIECE])
+                    if (at + PIECE) % _MAPPED == 0 and isinstance(view.obj, mmap.mmap):
+                        view.obj.madvise(mmap.MADV_DONTNEED)  # the file has them; we need not

@@ -20,7 +20,7 @@ import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from gateway import high_water, metrics
@@ -55,13 +55,15 @@ from gateway.submission import PasswordCheck
 from gateway.tally import Tally
 from gateway.trouble import Trouble
 from gateway.watch_role import WatchRole
-from gateway.web import WebServers
 from policies.directory import DirectoryFile
 from policies.faults import Fault
 from tracker.model import Door
 from tracker.notice import GatewayIdentity
 from tracker.queue_list import depth
 from tracker.receipt_due import DEFAULT_EVENTS, NAMES, ReceiptSettings, changed
+
+if TYPE_CHECKING:
+    from gateway.web import WebServers
 
 _log = logging.getLogger("wasl.serve")
 
@@ -148,9 +150,10 @@ class Gateway:
         self._start(self._watch(), "watch")
         control = ControlServer(settings.gateway.data_dir, self._handlers())
         await control.start()
-        web = WebServers(self)
+        web = self._web()
         try:
-            await web.start()
+            if web is not None:
+                await web.start()
             if "smtp" in self.roles:
                 await self._listen()
             if "imap" in self.roles and any(entry.door.mailboxes for entry in settings.listen):
@@ -178,7 +181,8 @@ class Gateway:
             await asyncio.gather(*(listener.stop(grace) for listener in self._listeners))
             self.notices.stop()
             await self.relay.stop(grace)
-            await web.stop()
+            if web is not None:
+                await web.stop()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -200,6 +204,14 @@ class Gateway:
             second_person=section.second_person,
             data_dir=self.settings.gateway.data_dir,
         )
+
+    def _web(self) -> WebServers | None:
+        """The HTTP listeners, if there are any; what they stand on is 40 MB that others do without."""
+        if not (self.settings.metrics.enabled or self.settings.dashboard.enabled):
+            return None
+        from gateway.web import WebServers
+
+        return WebServers(self)
 
     def _parts(self, executor: ThreadPoolExecutor) -> None:
         settings = self.settings

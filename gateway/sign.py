@@ -48,6 +48,7 @@ SIGNED = tuple(
 
 _WANTED = frozenset(SIGNED)
 _CHUNK = 1 << 18
+_MAPPED = 1 << 20  # octets of a mapped file that stay mapped behind what is hashed
 _BLANK_LINES = b"\r\n" * 4096
 _TAB_TO_SPACE = bytes.maketrans(b"\t", b" ")
 _SPACES = re.compile(rb"[ \t]+")
@@ -136,6 +137,8 @@ def body_hash(octets: Buffer, start: int = 0) -> bytes:
             blank += ends
             rest = tail[tail.rfind(b"\r\n") + 2 :] if ends else tail
             held = (b" " if rest.strip(b"\r\n") else b"") + (b"\r" if rest.endswith(b"\r") else b"")
+            if isinstance(octets, mmap.mmap) and (at - start) % _MAPPED == _MAPPED - _CHUNK:
+                octets.madvise(mmap.MADV_DONTNEED)  # what was hashed need not stay in memory
     if not empty:
         digest.update(b"\r\n")
     return digest.digest()

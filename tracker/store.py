@@ -9,10 +9,10 @@ A schema that is older or newer than this program raises :class:`StoreError` wit
 from __future__ import annotations
 
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pydantic_core
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -116,7 +116,7 @@ class Store:
         self.reader.dispose()
 
 
-def _durable(connection: psycopg.Connection, _record: Any) -> None:
+def _durable(connection: Any, _record: Any) -> None:
     """A cluster that answers COMMIT before it has written is asked to write first: a 250 hangs on it."""
     connection.execute(
         "SELECT set_config('synchronous_commit', 'on', false) "
@@ -172,7 +172,7 @@ def lost_connection(error: BaseException) -> bool:
         if error.connection_invalidated:
             return True
         error = error.orig or error
-    return isinstance(error, sqlite3.OperationalError | psycopg.OperationalError | psycopg.InterfaceError)
+    return isinstance(error, (sqlite3.OperationalError, *_postgres("OperationalError", "InterfaceError")))
 
 
 def meta(conn: Connection, key: str) -> str | None:
@@ -194,4 +194,10 @@ def set_meta(conn: Connection, key: str, value: str) -> None:
 
 def unavailable(error: BaseException) -> bool:
     """True for the database's own errors: it is not there, refuses us or is broken."""
-    return isinstance(error, DBAPIError | sqlite3.Error | psycopg.Error)
+    return isinstance(error, (DBAPIError, sqlite3.Error, *_postgres("Error")))
+
+
+def _postgres(*names: str) -> tuple[type[BaseException], ...]:
+    """Errors of psycopg, none while it is not loaded: 20 MB that a gateway on SQLite does without."""
+    driver = sys.modules.get("psycopg")
+    return tuple([getattr(driver, name) for name in names]) if driver is not None else ()
