@@ -326,10 +326,12 @@ def gateway_front(
     agencies: Sequence[Agency] = AGENCIES,
     sinks: Mapping[str, Sink] | None = None,
     hops: Mapping[str, str] | None = None,
+    doors: Sequence[str] = (),
 ) -> Iterator[Front]:
     """Start a gateway and a sink behind it for each agency that is not given one, or the lines of a next hop.
 
-    ``people`` is the Dovecot that knows the passwords of MOF's people, ``relay`` the port of the relay door.
+    ``people`` is the Dovecot that knows the passwords of MOF's people, ``relay`` the port of the relay door,
+    ``doors`` are more doors to open.
     """
     hops = hops or {}
     with ExitStack() as stack:
@@ -338,6 +340,8 @@ def gateway_front(
         house.set("tls", certificate=str(tls.certificate), key=str(tls.key))
         house.listen("submission", "127.0.0.1:0")
         house.listen("submissions", "127.0.0.1:0")
+        for door in doors:
+            house.listen(door, "127.0.0.1:0")
         house.set("dashboard", listen="127.0.0.1:0", base_url="http://127.0.0.1")
         house.set("metrics", listen="127.0.0.1:0")
         house.set("archive", keep_free=1_000_000, warn_free=1_000_000)
