@@ -24,7 +24,8 @@ from gateway.trouble import Trouble
 from policies.chain import Policy
 from policies.directory import Directory
 from policies.faults import ConfigFaults, Fault
-from policies.load import Limits, load_policy, load_policy_texts, policy_files
+from policies.folder import Stamp, stamp
+from policies.load import EXAMPLES, Limits, load_policy, load_policy_texts, policy_files
 from policies.versions import Texts, compile_version, own_files, read_own, texts_of, write_files
 from tracker import policy_store
 from tracker.model import now_us
@@ -98,14 +99,8 @@ class PolicyWatch:
         seen, self._seen = self._seen, self._look()
         return self._seen == seen and self._seen != self._stamp
 
-    def _look(self) -> tuple[tuple[str, int, int, int], ...]:
-        if self.folder is None:
-            return ()
-        try:
-            stats = [(name, file.stat()) for file, name in policy_files(self.folder)]
-        except (ConfigFaults, OSError):
-            return ()
-        return tuple((name, s.st_mtime_ns, s.st_size, s.st_ino) for name, s in stats)
+    def _look(self) -> Stamp:
+        return stamp(self.folder, (EXAMPLES,)) if self.folder is not None else ()
 
     def _author(self) -> str:
         """Who wrote the newest file of the folder, as the file system knows."""

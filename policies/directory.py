@@ -20,6 +20,7 @@ from policies.agency import Agency, Credential, DkimKey, Mode, Network, NextHop,
 from policies.agency_entry import AgencyEntry, Files
 from policies.document import Document, read_documents
 from policies.faults import ConfigFaults, Fault, Loc, faults_of, suggestion
+from policies.folder import Stamp, stamp
 
 __all__ = [
     "Agency",
@@ -198,12 +199,8 @@ class DirectoryFile:
         """True when a file came, went or was written since the last reading."""
         return self._look() != self._stamp
 
-    def _look(self) -> tuple[tuple[str, int, int], ...]:
-        try:
-            stats = [(name, file.stat()) for file, name in agency_files(self.path)]
-        except (ConfigFaults, OSError):
-            return ()
-        return tuple((name, s.st_mtime_ns, s.st_size) for name, s in stats)
+    def _look(self) -> Stamp:
+        return stamp(self.path)
 
 
 def _entries(document: Document, faults: list[Fault]) -> Iterator[tuple[dict[str, Any], Loc]]:
