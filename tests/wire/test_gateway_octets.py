@@ -17,10 +17,10 @@ def _long_line() -> bytes:
     return b"x" * 998 + b"\r\n"
 
 
-SMIME = (
-    b"Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m\r\n"
+SMIME = (  # signed by nobody; an encrypted one would be held
+    b"Content-Type: application/pkcs7-mime; smime-type=signed-data; name=smime.p7m\r\n"
     b"Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=smime.p7m\r\n",
-    b"MIAGCSqGSIb3DQEHA6CAMIACAQAxggFAMIIBPAIBADAkMBYxFDASBgNVBAMTC0NhcmxSU0FT\r\n",
+    b"MCMGCSqGSIb3DQEHAqAWMBQCAQExADALBgkqhkiG9w0BBwExAA==\r\n",
 )
 PGP = (
     b'Content-Type: multipart/signed; micalg=pgp-sha256; protocol="application/pgp-signature"; '
