@@ -30,8 +30,8 @@ class WatchSection(Section):
     def _sane(self) -> WatchSection:
         if self.idle > timedelta(minutes=29) or self.idle < timedelta(seconds=1):
             raise ValueError("idle must be between 1s and 29m")
-        if self.poll < timedelta(milliseconds=100):
-            raise ValueError("poll must be at least 100ms")
+        if self.poll < timedelta(seconds=1):
+            raise ValueError("poll must be at least 1s")
         if self.lease < timedelta(seconds=3):
             raise ValueError("lease must be at least 3s")
         return self
