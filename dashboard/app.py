@@ -17,6 +17,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -80,6 +81,7 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        app.state.replays.stop_all()
         app.state.hub.stop()
 
     app = FastAPI(
@@ -120,6 +122,7 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.mount("/static", _Static(directory=STATIC), name="static")
     app.add_exception_handler(SignInNeeded, _sign_in_needed)
     app.add_exception_handler(PasswordChangeNeeded, _password_needed)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _bad_request)
     app.add_exception_handler(DatabaseError, _record_away)
@@ -166,6 +169,11 @@ async def _sign_in_needed(request: Request, _error_: Exception) -> Response:
 
 async def _password_needed(request: Request, _error_: Exception) -> Response:
     return JSONResponse({"error": 403}, 403) if _is_api(request) else RedirectResponse("/password", 303)
+
+
+async def _gone(request: Request, _error_: Exception) -> Response:
+    """The browser went on to another page while it still sent: nobody reads this answer."""
+    return Response(status_code=400)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
@@ -121,7 +122,13 @@ def test_the_rules_of_the_program_show_no_key_of_the_file(language: str) -> None
 
 
 def test_odd_values_are_shown_and_raise_nothing() -> None:
-    odd = {"submitter": {"a": [1, None]}, "door": None, "size_over": "many", "header": {"X-A": True}, "": []}
+    odd: dict[str, Any] = {
+        "submitter": {"a": [1, None]},
+        "door": None,
+        "size_over": "many",
+        "header": {"X-A": True},
+        "": [],
+    }
     for language in ("ar", "en"):
         assert all(phrase.label is not None for phrase in teller(language).match(odd))
         teller(language).effects(
