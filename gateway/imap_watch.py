@@ -37,7 +37,8 @@ from tracker.watch_lease import WatchState
 
 _log = logging.getLogger("wasl.watch")
 
-AT_ONCE = 20  # mailboxes that connect or read at the same time
+AT_ONCE = 20  # mailboxes that read what is unread at the same time
+LOOKS = 4  # deliveries in doubt that are looked for at the same time
 
 
 class ImapWatch:
@@ -62,6 +63,7 @@ class ImapWatch:
         self._boxes: dict[str, WatchedMailbox] = {}
         self._reported: dict[str, tuple[str, str, int]] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._looking = asyncio.Semaphore(LOOKS)
         self._news = asyncio.Event()
         self._context = lru_cache(maxsize=64)(_context)
 
@@ -107,7 +109,8 @@ class ImapWatch:
         fitting = [w for w in agency.watches if key == w.key or key in [a.key for a in w.also]]
         if not fitting:
             return Look(found=None, detail={"why": "the mailbox is not watched"})
-        return await search(fitting, sought, self._context_of, seconds)
+        async with self._looking:
+            return await search(fitting, sought, self._context_of, seconds)
 
     async def _lease(self, wanted: dict[str, tuple[str, Watch]]) -> frozenset[str]:
         now = now_us()

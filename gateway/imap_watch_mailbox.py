@@ -5,8 +5,8 @@ what is left. IDLE (RFC 2177) is only a wake-up: what happened is read from the 
 has no IDLE, or several folders share a connection, folders are read again at an interval.
 
 How it fails: whatever goes wrong closes that connection, is said in the log once, and is tried again
-after a pause that doubles up to five minutes, with jitter; a refused password waits a minute at least, so
-that the account is not locked.
+after a pause that doubles up to five minutes, with jitter; a refused password waits a minute at least, for
+all connections of the mailbox, so that the account is not locked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tracker.store import unavailable
 
 _log = logging.getLogger("wasl.watch")
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S, DENIED_PAUSE_S = 1.0, 300.0, 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S, DENIED_PAUSE_S = 1.0, 300.0, 120.0
 AGAIN_S = 1.0  # until a message whose delivery is still under way is looked at again
 STEADY_S = 60.0  # a connection that held so long forgives earlier failures
 GATHER_S = 0.05  # changes that come together are read together
@@ -91,7 +91,10 @@ class WatchedMailbox:
         self._desk = desk
         self._pace = pace
         self._context = context
-        self._gate = gate  # how many connect and read long stretches at a time
+        self._gate = gate  # how many mailboxes read what is unread at a time
+        self._entry = asyncio.Lock()  # one connection signs in at a time
+        self._denied = 0.0  # until when none does
+        self._reading = asyncio.Lock()
         self._told = told
         places = places_of(agency, watch)
         own, rest = places[: pace.connections - 1], places[pace.connections - 1 :]
@@ -163,8 +166,13 @@ class WatchedMailbox:
             self._say(lane, "connecting")
         client: WatchClient | None = None
         try:
-            async with self._gate:
-                client = await connect(self.watch, self._context(self.watch))
+            async with self._entry:
+                await asyncio.sleep(self._denied - time.monotonic())
+                try:
+                    client = await connect(self.watch, self._context(self.watch))
+                except Denied:
+                    self._denied = time.monotonic() + DENIED_PAUSE_S / 2
+                    raise
             if len(lane.places) == 1:
                 await self._attend(lane, client, lane.places[0])
             else:
@@ -177,7 +185,7 @@ class WatchedMailbox:
         """One folder, always open."""
         reader = FolderReader(client, self._desk, place)
         await reader.open()
-        async with self._gate:
+        async with self._reading, self._gate:
             await reader.catch_up()
         while True:
             self._seen(lane)
@@ -194,7 +202,7 @@ class WatchedMailbox:
             for reader in (*readers[1:], readers[0]):
                 try:
                     await reader.open()
-                    async with self._gate:
+                    async with self._reading, self._gate:
                         await reader.catch_up()
                 except Unwilling as error:
                     missing.append(f"folder {reader.place.folder}: {error}")
