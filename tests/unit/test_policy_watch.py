@@ -107,6 +107,13 @@ def test_the_same_files_in_another_folder_are_the_same_version(
     assert open_(limits=Limits(size=1)).current.version != open_().current.version
 
 
+def test_a_version_is_the_same_however_its_file_begins(record: Record, open_: Open, folder: Path) -> None:
+    """Some editors put a byte order mark before the text; what is kept compiles to the same digest."""
+    plain = open_().current.version
+    (folder / "letters.yaml").write_bytes(b"\xef\xbb\xbf" + DEFAULT.encode())
+    assert open_().current.version == plain
+
+
 def test_a_change_is_seen_once_it_is_quiet(open_: Open, folder: Path) -> None:
     watch = open_()
     assert not watch.changed() and not watch.changed()
