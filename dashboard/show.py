@@ -317,3 +317,21 @@ _REPORTS = {
 def report_kind(kind: str, tongue: Tongue) -> str:
     """What came back, in a word."""
     return tongue.say(_REPORTS[kind]) if kind in _REPORTS else kind
+
+
+# Why a report or an answer proves nothing by itself (tracker.matching, gateway.inbound).
+_STRAYS = frozenset(
+    {
+        N_("no action that is known"),
+        N_("names no recipient of this letter"),
+        N_("came in from another server than the recipient's agency's own"),
+        N_("speaks of a letter that has not been sent there"),
+        N_("its letter is no longer in the record"),
+        N_("a report that names no recipient"),
+    }
+)
+
+
+def stray(why: str, tongue: Tongue) -> str:
+    """The reason for which something stands in the worklist, in the reader's language."""
+    return tongue.say(why) if why in _STRAYS else why

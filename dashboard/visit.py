@@ -249,6 +249,7 @@ def environment(language: str) -> Environment:
         classification=functools.partial(show.classification, tongue=spoken),
         kind=functools.partial(show.content_kind, tongue=spoken),
         report=functools.partial(show.report_kind, tongue=spoken),
+        stray=functools.partial(show.stray, tongue=spoken),
         octets=functools.partial(show.size, tongue=spoken),
     )
     made.tests.update(ordinary=show.is_ordinary, bidi=show.has_bidi)

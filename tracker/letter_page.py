@@ -81,6 +81,8 @@ class RecipientRow:
     changed_us: int
     events: tuple[EvidenceLine, ...]
     attempts: tuple[AttemptLine, ...]
+    intended: tuple[str, ...] = ()  # whom the author named, where policy delivers to another mailbox
+    copy_by: str | None = None  # the rule that added this recipient
 
     def proven(self, event: Event) -> EvidenceLine | None:
         """The first evidence of that event, if there is any."""
@@ -187,6 +189,15 @@ class LetterPage:
     ledger: InLedger | None
     last_evidence: int  # the highest evidence id shown: the page's version
 
+    @property
+    def cancelled(self) -> bool:
+        """The number stays taken, and nobody got the letter: everything held of it was refused."""
+        return (
+            self.number is not None
+            and bool(self.recipients)
+            and all(row.state is State.REFUSED for row in self.recipients)
+        )
+
 
 def find(conn: Connection, viewer: Viewer, ref: str) -> int | None:
     """The id of the letter with that number or 13-character id, if the viewer may see it."""
@@ -240,6 +251,8 @@ def read(conn: Connection, viewer: Viewer, letter_id: int, *, at_us: int | None 
             changed_us=row.changed_us,
             events=tuple(line for line in events if line.delivery_id == row.id),
             attempts=tuple(line for line in attempts if line.delivery_id == row.id),
+            intended=tuple(row.intended.split(" ")) if row.intended else (),
+            copy_by=row.copy_by,
         )
         for row in rows
         if row.known

@@ -71,6 +71,15 @@ class ListedLetter:
     end: End
     recipients: tuple[ListedRecipient, ...]
 
+    @property
+    def cancelled(self) -> bool:
+        """The number stays taken, and nobody got the letter: everything held of it was refused."""
+        return (
+            self.number is not None
+            and bool(self.recipients)
+            and all(row.state is State.REFUSED for row in self.recipients)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterList:
