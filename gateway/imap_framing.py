@@ -23,8 +23,9 @@ HEAD = 64  # octets of a longer line, which tell what it is
 _LITERAL = re.compile(rb"(~?)\{(\d{1,19})(\+?)\}\r?\n\Z")
 # Response text may hold anything, also what looks like a literal (RFC 9051 §7.1).
 _TEXT = re.compile(rb"\* (?:OK|NO|BAD|BYE|PREAUTH)\b", re.I)
-# What a large mailbox is made of; none of it needs a look.
-_PLAIN = re.compile(rb"(?:\* (?:\d{1,10} FETCH|LIST|LSUB|STATUS) [^\r\n{]*\r\n)+")
+# What a large mailbox is made of, where it has no literal: none of it needs a look.
+_PLAIN = re.compile(rb"\* (?:\d{1,10} FETCH|LIST|LSUB|STATUS) ")
+_OTHER = re.compile(rb"\n(?!\* (?:\d{1,10} FETCH|LIST|LSUB|STATUS) )")
 
 
 def literal_size(line: bytes) -> tuple[int, bool] | None:
@@ -240,9 +241,9 @@ class Responses:
                     self._literal_over()
                 continue
             if self._start and self._long is None and not self.all:
-                plain = _PLAIN.match(data, pos)
-                if plain is not None:
-                    pos = plain.end()
+                plain = _plain_end(data, pos)
+                if plain > pos:
+                    pos = plain
                     continue
             eol = data.find(b"\n", pos) + 1
             if self._long is not None:
@@ -334,3 +335,13 @@ class Responses:
         if self._seen is not None:
             seen, self._seen = bytes(self._seen), None
             self._sink.read(seen)
+
+
+def _plain_end(data: bytes, pos: int) -> int:
+    """Where the whole plain lines end that begin at ``pos``."""
+    if _PLAIN.match(data, pos) is None:
+        return pos
+    other = _OTHER.search(data, pos)
+    stop = other.start() + 1 if other is not None else data.rfind(b"\n", pos) + 1
+    brace = data.find(b"{", pos, stop)
+    return max(pos, stop if brace < 0 else data.rfind(b"\n", pos, brace) + 1)

@@ -29,7 +29,6 @@ _NOISE = frozenset(
 )
 
 _FIELD = re.compile(rb"^(wasl-letter|message-id):[ \t]*((?:[^\r\n]|\r?\n[ \t])*)", re.I | re.M)
-_HEADER_END = re.compile(rb"\r?\n\r?\n|\A\r?\n")
 # The last item before a literal. A quoted string cannot end there, so the name is no one's text.
 _ITEM = re.compile(
     rb"[( ](BODY\[\]|BODY\[TEXT\]|BODY\[HEADER\]|RFC822|RFC822\.TEXT|RFC822\.HEADER|BINARY\[\])"
@@ -366,9 +365,15 @@ class Observer:
 
 def read_header(octets: bytes) -> tuple[Letter | None, bool]:
     """The letter that a header speaks of, and whether there was enough of the header to say."""
-    end = _HEADER_END.search(octets)
+    if octets[:1] == b"\n" or octets[:2] == b"\r\n":
+        return None, True  # no header at all
+    ends = [found for blank in (b"\n\r\n", b"\n\n") if (found := octets.find(blank)) >= 0]
+    end = min(ends, default=-1)
+    header = octets[: end + 1] if ends else octets
+    if b"wasl-letter:" not in header.lower():
+        return None, end >= 0
     fields: dict[bytes, bytes] = {}
-    for match in _FIELD.finditer(octets, 0, end.start() if end else len(octets)):
+    for match in _FIELD.finditer(header):
         name = match[1].lower()
         if name in fields:
             return None, True  # a field that stands twice proves nothing
@@ -376,7 +381,7 @@ def read_header(octets: bytes) -> tuple[Letter | None, bool]:
     number, message_id = fields.get(b"wasl-letter", b""), fields.get(b"message-id", b"")
     if number and message_id and len(number) <= 100 and len(message_id) <= 998:
         return Letter(number.decode("ascii", "replace"), message_id.decode("ascii", "replace")), True
-    return None, end is not None
+    return None, end >= 0
 
 
 def _meanings(flags: tuple[bytes, ...]) -> Generator[tuple[str, str], None, None]:

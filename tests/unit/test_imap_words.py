@@ -88,6 +88,8 @@ def test_headers() -> None:
     assert read_header(b"Subject: x\r\nReceived: y")[1] is False, "not enough of it to say"
     assert read_header(b"X-Wasl-Letter: A\r\nMessage-ID: <x>\r\n\r\n")[0] is None
     assert read_header(b"") == (None, False)
+    for blank in (b"\r\n", b"\n", b"A: b\n\n", b"A: b\r\n\r\n", b"A: b\n\r\n"):
+        assert read_header(blank + LETTER) == (None, True), "what stands in a body is no header"
 
 
 class Session:
