@@ -141,6 +141,15 @@ Index("ix_delivery_letter_id", delivery.c.letter_id)
 Index("ix_delivery_agency_letter_id", delivery.c.agency, delivery.c.letter_id)
 _due = text("state IN ('queued', 'sending')")
 Index("ix_delivery_due", delivery.c.state, delivery.c.next_us, sqlite_where=_due, postgresql_where=_due)
+# What lies at an agency and nobody there has taken in: the register desk's list, oldest first.
+_untaken = text("state = 'sent' AND grade < 6 AND outcome = 'open' AND kind IN ('letter', 'shadow')")
+Index(
+    "ix_delivery_untaken",
+    delivery.c.agency,
+    delivery.c.letter_id,
+    sqlite_where=_untaken,
+    postgresql_where=_untaken,
+)
 
 attempt = Table(
     "attempt",
@@ -377,6 +386,70 @@ approval = Table(
     Column("at_us", BigInteger, nullable=False),
     Column("note", Text, nullable=False, default=""),
     UniqueConstraint("hold_id", "account"),
+)
+
+# A letter at an agency that received it: its entry in the incoming register there, and what is done with it.
+incoming = Table(
+    "incoming",
+    metadata,
+    _id(),
+    Column("agency", Text, nullable=False),
+    Column("letter_id", BigInteger, ForeignKey("letter.id"), nullable=False),  # a register loses no entry
+    Column("stage", Text, nullable=False),  # registered, referred, in-progress, returned, closed
+    Column("number", Text),  # رقم الوارد as it is shown; None: taken in without one
+    Column("number_key", Text),  # what makes it that number in its year
+    Column("year", Integer),
+    Column("seq", Integer),  # assigned in order; of the registry's own numbers what stands in them
+    Column("registered_us", BigInteger),
+    Column("registered_by", Text, nullable=False, default=""),  # "": the registry, person unknown
+    Column("referred_to", Text, nullable=False, default=""),  # who is to act
+    Column("note", Text, nullable=False, default=""),  # the reason of a return, the result
+    Column("by", Text, nullable=False, default=""),  # of the last act
+    Column("changed_us", BigInteger, nullable=False),
+    Column("answer_id", BigInteger),  # the letter that closed or advanced it
+    UniqueConstraint("agency", "letter_id"),
+    UniqueConstraint("agency", "year", "number_key"),
+)
+Index("ix_incoming_agency_stage_id", incoming.c.agency, incoming.c.stage, incoming.c.id)
+Index("ix_incoming_letter_id", incoming.c.letter_id)
+Index("ix_incoming_agency_year_seq", incoming.c.agency, incoming.c.year, incoming.c.seq)
+
+# To whom an agency referred a letter inside its house, with remarks that stay in that house.
+referral = Table(
+    "referral",
+    metadata,
+    _id(),
+    Column("incoming_id", BigInteger, ForeignKey("incoming.id", ondelete="CASCADE"), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("by", Text, nullable=False, default=""),
+    Column("to", Text, nullable=False),
+    Column("purpose", Text, nullable=False),  # action, information
+    Column("remark", Text, nullable=False, default=""),
+)
+Index("ix_referral_incoming_id", referral.c.incoming_id)
+
+# What a letter says it answers. A proposal waits for a person who sees both letters; an answer waits until
+# it has passed through, then it closes or advances the letter that it answers.
+letter_link = Table(
+    "letter_link",
+    metadata,
+    Column("letter_id", BigInteger, ForeignKey("letter.id", ondelete="CASCADE"), primary_key=True),
+    Column("to_id", BigInteger, ForeignKey("letter.id", ondelete="CASCADE"), primary_key=True),
+    Column("state", Text, nullable=False),  # proposed, confirmed, declined; answer, done, dropped; follows
+    Column("how", Text, nullable=False),  # subject, text, header, person
+    Column("agency", Text, nullable=False, default=""),  # that answers
+    Column("effect", Text, nullable=False, default="nothing"),  # closes, advances, nothing
+    Column("by", Text, nullable=False, default=""),
+    Column("at_us", BigInteger, nullable=False),
+)
+Index("ix_letter_link_to_id", letter_link.c.to_id)
+_link_open = text("state IN ('answer', 'proposed')")
+Index(
+    "ix_letter_link_open",
+    letter_link.c.state,
+    letter_link.c.letter_id,
+    sqlite_where=_link_open,
+    postgresql_where=_link_open,
 )
 
 # Which process watches a mailbox, and how that goes.

@@ -94,6 +94,61 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "incoming",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("agency", sa.Text(), nullable=False),
+        sa.Column("letter_id", sa.BigInteger(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("number", sa.Text(), nullable=True),
+        sa.Column("number_key", sa.Text(), nullable=True),
+        sa.Column("year", sa.Integer(), nullable=True),
+        sa.Column("seq", sa.Integer(), nullable=True),
+        sa.Column("registered_us", sa.BigInteger(), nullable=True),
+        sa.Column("registered_by", sa.Text(), nullable=False),
+        sa.Column("referred_to", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("changed_us", sa.BigInteger(), nullable=False),
+        sa.Column("answer_id", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["letter_id"], ["letter.id"], name=op.f("fk_incoming_letter_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_incoming")),
+        sa.UniqueConstraint("agency", "letter_id", name=op.f("uq_incoming_agency_letter_id")),
+        sa.UniqueConstraint("agency", "year", "number_key", name=op.f("uq_incoming_agency_year_number_key")),
+    )
+    with op.batch_alter_table("incoming", schema=None) as batch_op:
+        batch_op.create_index("ix_incoming_agency_stage_id", ["agency", "stage", "id"], unique=False)
+        batch_op.create_index("ix_incoming_agency_year_seq", ["agency", "year", "seq"], unique=False)
+        batch_op.create_index("ix_incoming_letter_id", ["letter_id"], unique=False)
+
+    op.create_table(
+        "letter_link",
+        sa.Column("letter_id", sa.BigInteger(), nullable=False),
+        sa.Column("to_id", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("how", sa.Text(), nullable=False),
+        sa.Column("agency", sa.Text(), nullable=False),
+        sa.Column("effect", sa.Text(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["letter_id"], ["letter.id"], name=op.f("fk_letter_link_letter_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["to_id"], ["letter.id"], name=op.f("fk_letter_link_to_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("letter_id", "to_id", name=op.f("pk_letter_link")),
+    )
+    with op.batch_alter_table("letter_link", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_letter_link_open",
+            ["state", "letter_id"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('answer', 'proposed')"),
+            postgresql_where=sa.text("state IN ('answer', 'proposed')"),
+        )
+        batch_op.create_index("ix_letter_link_to_id", ["to_id"], unique=False)
+
+    op.create_table(
         "rule_hit",
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("letter_id", sa.BigInteger(), nullable=False),
@@ -121,6 +176,23 @@ def upgrade() -> None:
         sa.UniqueConstraint("hold_id", "account", name=op.f("uq_approval_hold_id_account")),
     )
     op.create_table(
+        "referral",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("incoming_id", sa.BigInteger(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("to", sa.Text(), nullable=False),
+        sa.Column("purpose", sa.Text(), nullable=False),
+        sa.Column("remark", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["incoming_id"], ["incoming.id"], name=op.f("fk_referral_incoming_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_referral")),
+    )
+    with op.batch_alter_table("referral", schema=None) as batch_op:
+        batch_op.create_index("ix_referral_incoming_id", ["incoming_id"], unique=False)
+
+    op.create_table(
         "watch_message",
         sa.Column("mailbox", sa.Text(), nullable=False),
         sa.Column("folder", sa.Text(), nullable=False),
@@ -140,6 +212,17 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("copy_by", sa.Text(), nullable=True))
         batch_op.add_column(sa.Column("receipts_to", sa.Text(), nullable=True))
         batch_op.add_column(sa.Column("digest", sa.Boolean(), nullable=True))
+        batch_op.create_index(
+            "ix_delivery_untaken",
+            ["agency", "letter_id"],
+            unique=False,
+            sqlite_where=sa.text(
+                "state = 'sent' AND grade < 6 AND outcome = 'open' AND kind IN ('letter', 'shadow')"
+            ),
+            postgresql_where=sa.text(
+                "state = 'sent' AND grade < 6 AND outcome = 'open' AND kind IN ('letter', 'shadow')"
+            ),
+        )
 
     with op.batch_alter_table("policy_version", schema=None) as batch_op:
         batch_op.add_column(sa.Column("note", sa.Text(), server_default="", nullable=False))
