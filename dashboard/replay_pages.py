@@ -41,6 +41,30 @@ ASPECTS = {
     Aspect.DUE: N_("due date"),
     Aspect.OTHER: N_("other"),
 }
+# What a difference may name, as the record has it, and the words of its values.
+_KEYS = {
+    "action": N_("action"),
+    "kind": N_("recorded as"),
+    "reply": N_("reply"),
+    "hold": N_("terms of approval"),
+    "classification": N_("classification"),
+    "urgency": N_("urgency"),
+    "hop": N_("server"),
+    "redirect": N_("delivered to"),
+    "mailbox": N_("delivered to"),
+    "due_us": N_("due date"),
+    "require_tls": N_("encrypted connections only"),
+    "requiretls": N_("encrypted all the way"),
+    "tag": N_("our fields"),
+    "sign": N_("signature"),
+    "subject_tag": N_("number in the subject"),
+    "subject_shape": N_("number in the subject"),
+    "receipts": N_("receipts"),
+    "receipts_to": N_("receipts to"),
+    "digest": N_("receipts gathered"),
+    "copies": N_("copies"),
+    "notify": N_("notify"),
+}
 _WORDS = {
     "accept": N_("accept"),
     "hold": N_("hold for approval"),
@@ -50,14 +74,11 @@ _WORDS = {
     "report": N_("as a report"),
     "shadow": N_("in shadow"),
     "none": N_("none"),
+    "True": N_("yes"),
+    "False": N_("no"),
     "set": N_("set"),
     "earlier": N_("earlier"),
     "later": N_("later"),
-    "classification": N_("classification"),
-    "urgency": N_("urgency"),
-    "hop": N_("server"),
-    "redirect": N_("delivered to"),
-    "mailbox": N_("delivered to"),
     "secret": N_("Secret"),
     "top-secret": N_("Top secret"),
     "restricted": N_("Restricted"),
@@ -71,12 +92,13 @@ _WORDS = {
 
 def outcome_words(text: str, tongue: Tongue) -> str:
     """One side of a difference in the reader's language; what we have no word for stays as it is."""
-    parts = [part.strip() for part in text.split(";")]
-    told = [
-        " ".join(tongue.say(_WORDS[word]) if word in _WORDS else word for word in part.split())
-        for part in parts
-        if part
-    ]
+    told = []
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        key, _, rest = part.partition(" ")
+        named = tongue.say(_KEYS[key]) if rest and key in _KEYS and key not in _WORDS else ""
+        values = rest if named else part
+        words = " ".join(tongue.say(_WORDS[word]) if word in _WORDS else word for word in values.split())
+        told.append(f"{named}: {words}" if named else words)
     return tongue.comma.join(told) or "—"
 
 

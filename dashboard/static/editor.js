@@ -121,6 +121,8 @@
   form.addEventListener("submit", async (event) => {
     if (!event.submitter || !event.submitter.matches("[data-tries]")) { leaving = true; return; }
     event.preventDefault();
+    clearTimeout(timer);
+    check();
     const fields = new FormData(form);
     fields.set("since", event.submitter.value);
     event.submitter.disabled = true;

@@ -170,8 +170,6 @@ def test_lines_that_differ() -> None:
 def test_outcomes_in_words() -> None:
     assert outcome_words("hold letter", tongue("en")) == "hold for approval as a letter"
     assert outcome_words("reject 550", tongue("ar")) == "يُرفض 550"
-    assert (
-        outcome_words("classification secret; urgency none", tongue("en"))
-        == "classification Secret, urgency none"
-    )
+    told = outcome_words("classification secret; require_tls True; hop x", tongue("en"))
+    assert told == "classification: Secret, encrypted connections only: yes, server: x"
     assert outcome_words("", tongue("en")) == "—"
