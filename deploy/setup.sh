@@ -19,7 +19,7 @@ case $want in
     demo) packages="$common $servers swaks msmtp curl" unpack= ;;
     bench) packages="$common postfix opendkim gcc libc6-dev" unpack= ;;
     test)
-        packages="$common $servers opendkim opendkim-tools swaks msmtp curl postgresql gcc libc6-dev strace poppler-utils openssl"
+        packages="$common $servers opendkim opendkim-tools swaks msmtp curl isync mutt postgresql gcc libc6-dev strace poppler-utils openssl"
         unpack="exim4-daemon-light libnss-wrapper"
         ;;
     *) fail "unknown purpose '$want': test, demo, bench or lint" ;;

@@ -367,9 +367,10 @@ def read_header(octets: bytes) -> tuple[Letter | None, bool]:
     """The letter that a header speaks of, and whether there was enough of the header to say."""
     if octets[:1] == b"\n" or octets[:2] == b"\r\n":
         return None, True  # no header at all
-    ends = [found for blank in (b"\n\r\n", b"\n\n") if (found := octets.find(blank)) >= 0]
-    end = min(ends, default=-1)
-    header = octets[: end + 1] if ends else octets
+    end = octets.find(b"\n\r\n")
+    bare = octets.find(b"\n\n", 0, end if end >= 0 else len(octets))
+    end = bare if bare >= 0 else end
+    header = octets[: end + 1] if end >= 0 else octets
     if b"wasl-letter:" not in header.lower():
         return None, end >= 0
     fields: dict[bytes, bytes] = {}
