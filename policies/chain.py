@@ -17,7 +17,7 @@ from policies.case import Case, Surface
 from policies.expression import ExpressionError
 from policies.facts import FACTS_VERSION, Facts, RecipientFacts
 from policies.groups import Groups
-from policies.index import Candidate, Index, is_shadow
+from policies.index import WAYLAYING, Candidate, Index, is_shadow
 from policies.marks import Marks, Scale
 from policies.outcome import UNDECIDED, Held, Outcome, merge, refuse, verdict
 from policies.rates import PolicyState
@@ -27,8 +27,6 @@ from policies.verdict import Action, Decision, Kind, Verdict
 __all__ = ["UNDECIDED", "Policy", "Step", "set_marks"]
 
 MAX_OUTCOMES = 4096  # of hits together that are kept
-
-WAYLAYING = (Action.HOLD, Action.REJECT)  # what is held already is not asked about once more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from policies.rule import Answer, Rule
 from policies.verdict import Action
 
 MAX_SORTS = 8192  # lists that are kept
+WAYLAYING = (Action.HOLD, Action.REJECT)  # what is held already is not asked about once more
 
 Look = Callable[[Case], Hashable]
 Sort = tuple[Hashable, ...]
@@ -91,6 +92,8 @@ class Index:
             return found
 
     def _go_through(self, start: int, case: Case) -> Iterable[Candidate]:
+        # Once a letter is held no other rule refuses or holds it, and those that follow are asked.
+        held = start > 0
         for at in range(start, len(self._rules)):
             rule = self._rules[at]
             rest: list[Condition] = []
@@ -107,7 +110,9 @@ class Index:
                 shadow = is_shadow(rule, case)
                 plain = not asked and not shadow and not rule.effect.marks
                 yield Candidate(at, rule, tuple(rest), unless, shadow, plain)
-                if plain and rule.effect.action is not None and not rule.lingers:
+                held = held or rule.lingers or (rule.when is not None and rule.effect.protects)
+                decides = plain and rule.effect.action is not None
+                if decides and (rule.effect.action not in WAYLAYING or not held):
                     return
 
 

@@ -10,8 +10,10 @@ policy when the files are broken (promise 7). Raises :class:`policies.faults.Con
 from __future__ import annotations
 
 import hashlib
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -81,7 +83,7 @@ def load_policy(
         try:
             if path.stat().st_size > MAX_OCTETS:
                 raise ConfigFaults([Fault(file=name, message=f"is larger than {MAX_OCTETS} octets")])
-            files[path.relative_to(base).as_posix()] = path.read_bytes()
+            files[path.relative_to(base).as_posix()] = path.read_bytes().removeprefix(BOM_UTF8)
         except OSError as e:
             faults.append(Fault(file=name, message=f"cannot be read: {e.strerror or e}"))
         except ConfigFaults as e:
@@ -237,7 +239,8 @@ class _Reading:
 
     def _documents(self, octets: bytes, name: str) -> list[Document]:
         try:
-            return parse_documents(octets, name)
+            # The built-in files are read again with each folder: they stay as they are.
+            return _stock(octets, name) if name.startswith(BUILT_IN) else parse_documents(octets, name)
         except ConfigFaults as e:
             self.faults += e.faults
             return []
@@ -257,6 +260,9 @@ class _Reading:
         except ValidationError as e:
             self.faults += faults_of(e, model, name, document.place)
             return None
+
+
+_stock = lru_cache(maxsize=32)(parse_documents)
 
 
 def policy_files(root: Path) -> list[tuple[Path, str]]:
