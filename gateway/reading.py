@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from gateway.authentication_results import Result
 from gateway.reading_room import ContentReader
-from policies.content_letter import MAX_PLAIN, Content, has_pgp_in_text, plain
+from policies.content_letter import MAX_SIMPLE, Content, has_pgp_in_text, plain
 from policies.facts import Facts, Surroundings, compute
 from tracker.archive import Octets
 from tracker.header import Headers, own_digest
@@ -56,7 +56,7 @@ class LetterReader:
     ) -> Reading:
         """Everything that is read in a letter; ``needs``: the header fields that rules ask for."""
         view = octets.view()
-        structure = plain(view, headers) if octets.size <= MAX_PLAIN else None
+        structure = plain(view, headers) if octets.size <= MAX_SIMPLE else None
         content = Content()
         if structure is None:
             content = await self._rooms.read(octets, conn.agency or conn.peer)

@@ -36,6 +36,7 @@ from tracker.mime import (
 
 MAX_ATTACHMENTS = 200  # that are looked at in one letter
 MAX_PLAIN = 65_536  # octets of a letter whose parts are looked for where it is not read in a room
+MAX_SIMPLE = 262_144  # the same of one text in ASCII, which takes a third of a millisecond
 
 WALK = Limits(depth=30, parts=1000, passes=10, seconds=4.0)  # on the wall; processor time has its own limit
 _PLAIN_WALK = Limits(depth=3, parts=8, passes=4, seconds=0.2)
@@ -98,12 +99,16 @@ def has_pgp_in_text(octets: Buffer, headers: Headers) -> bool:
 
 
 def plain(octets: Buffer, headers: Headers) -> Structure | None:
-    """The structure of a letter of at most ``MAX_PLAIN`` octets that is nothing but a text, a text and its
+    """The structure of a letter within the bounds above that is nothing but a text, a text and its
     HTML, or a report in text; None for any other."""
-    if len(octets) > MAX_PLAIN or has_files_in_text(octets):
+    if len(octets) > MAX_SIMPLE:
         return None
     declared = (headers.raw("content-type") or b"text/plain").lstrip().lower()
     if not declared.startswith(_PLAIN_TYPES):
+        return None
+    if len(octets) > MAX_PLAIN and not (declared.startswith(b"text/plain") and bytes(octets).isascii()):
+        return None
+    if has_files_in_text(octets):
         return None
     structure = walk(octets, headers, _PLAIN_WALK)
     if any(fault in FAULTS for fault in structure.faults):

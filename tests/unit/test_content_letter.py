@@ -54,7 +54,9 @@ HTML = b"Content-Type: text/html\r\n\r\n<p>hello"
         (HEAD + b"Content-Type: multipart/alternative; boundary=b\r\n\r\nno part\r\n", False),
         (HEAD + b"\r\nhello\r\nbegin 644 a.exe\r\n#0V%T\r\n`\r\nend\r\n", False),
         (HEAD + b"\r\nhello\r\nbegin the work at 6\r\n", True),
-        (HEAD + b"\r\n" + b"x" * 70_000, False),
+        (HEAD + b"\r\n" + b"x" * 70_000, True),
+        (HEAD + b"\r\n" + b"x" * 270_000, False),
+        (HEAD + b"\r\n" + b"\xe9" * 70_000, False),
     ],
 )
 def test_which_letters_are_plain(octets: bytes, wanted: bool) -> None:
