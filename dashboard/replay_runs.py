@@ -7,14 +7,12 @@ first, and it can be told to stop. What goes wrong in a run is told on its page;
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -23,7 +21,7 @@ from policies.replay import Replay
 from policies.replay_report import needs_of, warm_us
 from tracker import recorded
 from tracker.model import now_us
-from tracker.store import Connection, Engine
+from tracker.store import Engine
 
 log = logging.getLogger("wasl.dashboard.replay")
 
@@ -154,15 +152,10 @@ class ReplayRuns:
             return
         run.state = RunState.RUNNING
 
-        @contextlib.contextmanager
-        def read() -> Iterator[Connection]:
-            with engine.connect() as conn:
-                yield conn
-
         begin = run.since_us - warm_us(run.replay.candidate)  # rate limits count from before
-        with read() as conn:
+        with engine.connect() as conn:
             run.total = recorded.count(conn, begin)
-        for page in recorded.recorded(read, begin, page=500):
+        for page in recorded.recorded(engine.connect, begin, page=500):
             for start in range(0, len(page), HANDFUL):
                 began = time.thread_time()
                 some = page[start : start + HANDFUL]
