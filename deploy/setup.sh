@@ -20,7 +20,7 @@ case $want in
     bench) packages="$common postfix opendkim gcc libc6-dev" unpack= ;;
     test)
         packages="$common $servers opendkim opendkim-tools swaks msmtp curl isync mutt postgresql gcc libc6-dev strace poppler-utils openssl"
-        unpack="exim4-daemon-light libnss-wrapper"
+        unpack="exim4-daemon-light libnss-wrapper cyrus-common cyrus-imapd"
         ;;
     *) fail "unknown purpose '$want': test, demo, bench or lint" ;;
 esac

@@ -136,6 +136,7 @@ class Observer:
         if verb == b"EXPUNGE":
             messages = the_set(command.rest)[0] if command.uid else b""
             return Act("deleted", uid=command.uid, of=messages, first=not self._read_only)
+        verb = b"MOVE" if verb == b"XMOVE" else verb  # an older name, of Cyrus
         if verb not in (b"STORE", b"COPY", b"MOVE"):
             return None
         messages, rest = the_set(command.rest)
