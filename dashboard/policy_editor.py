@@ -233,12 +233,8 @@ def _check(visit: Visit, name: str, text: str) -> Response:
         raise HTTPException(400)
     faults = checked(desk, _on_disk(desk) | {name: text})
     own = [fault for fault in faults if fault.file == name]
-    told = visit.html(
-        "policy_faults.html",
-        faults=list(faults)[:SHOWN_FAULTS],
-        name=name,
-        rules=len(read_book({name: text}).rules),
-    )
+    rules = len(read_book({name: text}).rules) if not faults else 0  # only said when nothing is wrong
+    told = visit.html("policy_faults.html", faults=list(faults)[:SHOWN_FAULTS], name=name, rules=rules)
     return JSONResponse(
         {
             "good": not faults,

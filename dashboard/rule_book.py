@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from policies.document import Document, parse_documents
@@ -63,7 +64,13 @@ def read_book(files: Mapping[str, str]) -> RuleBook:
     return RuleBook(rules=tuple(sorted(found, key=lambda rule: (rule.priority, rule.id))))
 
 
-def _rules(name: str, text: str) -> Iterator[RuleLine]:
+@lru_cache(maxsize=64)
+def _rules(name: str, text: str) -> tuple[RuleLine, ...]:
+    """The rules of one text, kept: a folder's files change one at a time, and reading YAML takes a while."""
+    return tuple(_read(name, text))
+
+
+def _read(name: str, text: str) -> Iterator[RuleLine]:
     try:
         documents = parse_documents(text.encode(), name)
     except ConfigFaults:

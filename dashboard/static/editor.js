@@ -51,17 +51,20 @@
   let timer = 0;
   let asked = 0;
   let told = saved;
+  let pause = 400; // longer where a check takes long: a folder of a thousand rules is work for the gateway
   const check = async () => {
     const text = area.value;
     if (text === told) return;
     const turn = (asked += 1);
     findings.dataset.state = "waiting";
+    const began = performance.now();
     try {
       const answer = await send(form.dataset.check, JSON.stringify({ name: form.dataset.name, text }), "application/json");
       if (turn !== asked) return;
       if (!answer.ok) throw new Error(answer.status);
       const found = await answer.json();
       told = text;
+      pause = Math.min(5000, Math.max(400, 3 * (performance.now() - began)));
       findings.replaceChildren(...new DOMParser().parseFromString(found.html, "text/html").body.childNodes);
       findings.dataset.state = found.good ? "good" : "bad";
       faulty = new Set(found.lines);
@@ -78,7 +81,7 @@
   area.addEventListener("input", () => {
     draw();
     clearTimeout(timer);
-    timer = setTimeout(check, 400);
+    timer = setTimeout(check, pause);
   });
   area.addEventListener("scroll", follow, { passive: true });
   findings.addEventListener("click", (event) => {
