@@ -51,7 +51,7 @@ class ExpressionFault(ValueError):
 
     def __init__(self, message: str, offset: int = 0, hint: str = "") -> None:
         super().__init__(message)
-        self.offset = offset
+        self.offset = max(0, offset)
         self.hint = hint
 
 
@@ -93,6 +93,8 @@ class Expression:
             try:
                 value = self._program.execute(case.context(self.names))
             except (TypeError, KeyError, RuntimeError) as e:
+                if isinstance(e, RuntimeError) and str(e).startswith("Function "):
+                    continue  # the value of a letter is not what the function takes
                 raise ExpressionFault(f"cannot be answered: {_reason(e)}") from None
             except (IndexError, ValueError, ArithmeticError):
                 continue  # hangs on the letter
