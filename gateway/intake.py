@@ -305,13 +305,13 @@ class Intake:
         if facts.submitter is None or not (facts.references or facts.subject_number):
             return reading
         found = await self._loop.run_in_executor(
-            self._executor, self._answered, facts.references, facts.subject_number
+            self._executor, self._answered, facts.references, facts.subject_number, facts.submitter
         )
         return reading if found is None else replace(reading, facts=replace(facts, answered=found))
 
-    def _answered(self, references: tuple[str, ...], number: str | None) -> Answered | None:
+    def _answered(self, references: tuple[str, ...], number: str | None, agency: str) -> Answered | None:
         with self._record.read() as conn:
-            found = answering.letter_answered(conn, references, number)
+            found = answering.letter_answered(conn, references, number, agency)
         if found is None:
             return None
         return Answered(

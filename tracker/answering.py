@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, or_, select
 
+from tracker.access import reached
 from tracker.model import LetterKind
 from tracker.prepared import PreparedIn
-from tracker.schema import letter
+from tracker.schema import delivery, letter
 
 MOST = 20  # of the references, the last ones: the letter answered stands at the end (RFC 5322 §3.6.4)
 
@@ -39,8 +40,22 @@ _BY_ID = PreparedIn(
 )
 
 
-def letter_answered(conn: Connection, references: Sequence[str], number: str | None) -> Found | None:
-    """The letter meant, or None."""
+def letter_answered(
+    conn: Connection, references: Sequence[str], number: str | None, agency: str
+) -> Found | None:
+    """The letter meant, if it is one that ``agency`` sent or that reached for it; else None.
+
+    Whoever names another's number learns nothing of that letter's classification (DESIGN §6.5).
+    """
+    found = _meant(conn, references, number)
+    if found is None or found.agency == agency:
+        return found
+    d = delivery.c
+    own = select(d.id).where(d.letter_id == found.id, d.agency == agency, reached()).limit(1)
+    return found if conn.scalar(own) is not None else None
+
+
+def _meant(conn: Connection, references: Sequence[str], number: str | None) -> Found | None:
     if number:
         rows = _BY_NUMBER.all(conn, [number])
         if rows:

@@ -251,6 +251,7 @@ def test_who_may_decide(record: Record, approvers: Sequence[str], person: Viewer
     assert bool(listed) == (bar is not Bar.UNKNOWN) == (seen is not None)
     assert [h.bar for h in listed] == ([] if bar is Bar.UNKNOWN else [bar])
     assert bool(mine) == (bar is None)
+    assert holds.bar_of(page(record, one.id), person) is bar  # the same without the list's own condition
     assert counted >= len(listed)
     assert decide(record, one.id, person).bar is bar
     assert len(claim(record)) == (bar is None)
