@@ -66,7 +66,8 @@ def test_a_letter_that_is_fetched_seen_and_moved(front: Front) -> None:
     reader.xatom("ID", '("name" "TestMail" "version" "2")')
     reader.create("Done")
     reader.select()
-    assert number.encode() in reader.fetch("1", "(BODY.PEEK[HEADER.FIELDS (WASL-LETTER)])")[1][0][1]  # type: ignore[index]
+    fields: Any = reader.fetch("1", "(BODY.PEEK[HEADER.FIELDS (WASL-LETTER)])")[1]
+    assert number.encode() in fields[0][1]
     assert noted(front, message_id) == []
     reader.fetch("1", "(RFC822)")
     reader.uid("STORE", "1", "+FLAGS", "(\\Seen \\Answered)")
@@ -104,8 +105,8 @@ def test_a_letter_that_is_fetched_seen_and_moved(front: Front) -> None:
 def mail_of(front: Front, user: str, folder: str) -> bytes:
     with client(front, user) as reader:
         reader.select(folder, readonly=True)
-        octets: bytes = reader.fetch("1", "(BODY.PEEK[])")[1][0][1]  # type: ignore[index,assignment]
-        return octets
+        answer: Any = reader.fetch("1", "(BODY.PEEK[])")[1]
+        return bytes(answer[0][1])
 
 
 def test_a_made_up_letter_proves_nothing(front: Front) -> None:

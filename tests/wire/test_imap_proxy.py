@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import imaplib
+import re
 import socket
 import ssl
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -150,7 +152,7 @@ def test_tls_on_both_sides(authority: Authority) -> None:
                 inside.select()
                 large = private(2, "x" * 3_000_000)
                 assert inside.append("INBOX", "", "", large)[0] == "OK"
-                assert inside.uid("FETCH", "*", "(BODY.PEEK[])")[1][0][1] == large  # type: ignore[index]
+                assert inside.uid("FETCH", "*", "(BODY.PEEK[])")[1][0][1] == large
                 inside.logout()
         stranger = ImapServer(host="127.0.0.1", port=server.imaps_port, tls="implicit")
         with imap_front([stranger]) as front, pytest.raises(imaplib.IMAP4.error, match="cannot be reached"):
@@ -205,7 +207,7 @@ def transcript(client: imaplib.IMAP4) -> list[object]:
     """What a client gets for a good part of the protocol, times and identifiers taken out."""
     out: list[object] = []
 
-    def note(answer: tuple[str, list[object]]) -> None:
+    def note(answer: tuple[str, Any]) -> None:
         out.append((answer[0], [p for p in answer[1] if not isinstance(p, bytes) or b" secs" not in p]))
 
     for n in range(3):
@@ -246,9 +248,7 @@ def test_the_same_as_direct(plain: Front, dovecot_server: Dovecot) -> None:
 
 
 def _steady(answer: object) -> str:
-    import re
-
-    return re.sub(r"\d{10}|HIGHESTMODSEQ \d+|MODSEQ \(\d+\)|0\.\d+ \+ 0\.\d+", "N", repr(answer))
+    return re.sub(r"\d{10}|MODSEQ \(?\d+\)?|\(\d\.\d+[\d. +]* secs\)", "N", repr(answer))
 
 
 def test_idle_condstore_catenate_and_refused_literals(plain: Front) -> None:
@@ -388,7 +388,7 @@ def test_a_fault_of_the_observer_does_not_end_the_session(
         client = plain.client("fault")
         assert client.select()[0] == "OK"
         for _ in range(2):
-            assert client.uid("FETCH", "1", "(BODY.PEEK[])")[1][0][1] == letter(4)  # type: ignore[index]
+            assert client.uid("FETCH", "1", "(BODY.PEEK[])")[1][0][1] == letter(4)
             assert client.uid("STORE", "1", "+FLAGS", "(\\Seen)")[0] == "OK"
             assert client.uid("MOVE", "9", "nowhere")[0] in ("OK", "NO")
         assert client.logout()[0] == "BYE"
