@@ -18,7 +18,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway import maillog, metrics
@@ -26,8 +26,9 @@ from gateway.budget import Budget
 from gateway.composer import Composer, Sending
 from gateway.crossing import Crossing
 from gateway.next_hops import NextHops
-from gateway.outgoing import Outcome, Stage
+from gateway.outgoing import OUTWARD, Outcome, Stage
 from gateway.retry import RetrySchedule
+from gateway.watch_role import Look, Sought
 from policies.directory import Directory, NextHop
 from tracker.claims import Claim, Want
 from tracker.model import DeliveryKind, now_us
@@ -72,7 +73,9 @@ class Relay:
         lease_s: float,
         most: int = 1000,
         most_per_hop: int = 200,
+        look_for: Callable[[Sought], Awaitable[Look]] | None = None,
     ) -> None:
+        self._look_for = look_for
         self._crossing = crossing
         self._record = crossing.record
         self._directory = directory
@@ -174,16 +177,17 @@ class Relay:
 
     async def _deliver(self, batch: list[Claim]) -> None:
         hop_name = batch[0].hop
+        left = batch
         try:
             hop = self._directory().hop(hop_name)
+            notes, left = await self._found(batch)
             if hop is None:
-                notes = [self._deferred(c, _NO_HOP) for c in batch]
-            else:
-                if batch[0].parcel.size <= SMALL:
-                    notes = await self._attempt(batch, hop)
-                else:
-                    async with self._budget.take(batch[0].parcel.size):
-                        notes = await self._attempt(batch, hop)
+                notes += [self._deferred(c, _NO_HOP) for c in left]
+            elif left and left[0].parcel.size <= SMALL:
+                notes += await self._attempt(left, hop)
+            elif left:
+                async with self._budget.take(left[0].parcel.size):
+                    notes += await self._attempt(left, hop)
             await self._write(notes)
         except asyncio.CancelledError:
             raise
@@ -199,7 +203,7 @@ class Relay:
                         detail=detail,
                         attempt=AttemptEnd(attempt_id=c.attempt_id, reply="451 4.3.0 unforeseen error"),
                     )
-                    for c in batch
+                    for c in left
                 ]
             )
         finally:
@@ -210,6 +214,48 @@ class Relay:
                 del self._by_hop[hop_name]
             if self._more and self._in_flight < self._most // 2:
                 self._woken.set()
+
+    async def _found(self, batch: list[Claim]) -> tuple[list[Note], list[Claim]]:
+        """What is in doubt is looked for in the mailbox first (DESIGN §6, promise 1): notes of what is there,
+        and the claims that are left to send."""
+        if self._look_for is None or not any(c.in_doubt for c in batch):
+            return [], batch
+        notes: list[Note] = []
+        left: list[Claim] = []
+        for claim in batch:
+            parcel = claim.parcel
+            number, message_id = parcel.number, parcel.message_id
+            if not (claim.in_doubt and claim.tag and claim.agency and number and message_id):
+                left.append(claim)
+                continue
+            sought = Sought(
+                agency=claim.agency, number=number, message_id=message_id, recipient=claim.recipient
+            )
+            look = await self._look_for(sought)
+            if not look.found:
+                left.append(claim)
+                continue
+            end = AttemptEnd(
+                attempt_id=claim.attempt_id, reply="250 2.1.5 found in the mailbox, not sent again"
+            )
+            detail = {"hop": claim.hop, "why": "an earlier attempt had delivered it"} | look.detail
+            notes.append(_note(claim, Event.DELIVERED, now_us(), "imap", "", detail, end))
+            self._found_line(claim)
+        return notes, left
+
+    def _found_line(self, claim: Claim) -> None:
+        metrics.DELIVERIES.labels("found").inc()
+        maillog.outgoing(
+            wire_id=claim.parcel.wire_id,
+            recipient=str(claim.recipient),
+            peer="none",
+            delay_s=(now_us() - claim.parcel.at_us) / 1e6,
+            dsn="2.1.5",
+            status="sent",
+            text="an earlier attempt in doubt had delivered it: found in the mailbox",
+            private=False,
+            number=claim.parcel.number,
+        )
 
     async def _attempt(self, batch: list[Claim], hop: NextHop) -> list[Note]:
         try:
@@ -372,10 +418,13 @@ def _in_memory(batch: list[Claim]) -> int:
 
 
 def _batches(claims: Sequence[Claim]) -> list[list[Claim]]:
-    """Claims that travel in one transaction: same octets, same hop, and one return address for all."""
-    groups: dict[tuple[int, str, DeliveryKind, bool, bool], list[Claim]] = {}
+    """Claims that travel in one transaction: same octets, same hop, the same demands, one return address."""
+    groups: dict[tuple[int, str, DeliveryKind, bool, bool, bool, str], list[Claim]] = {}
     for c in claims:
-        groups.setdefault((c.parcel.submission_id, c.hop, c.kind, c.tag, c.subject_tag), []).append(c)
+        outward = c.parcel.facts.get(OUTWARD)
+        wants = repr(outward.get(c.recipient.key)) if outward else ""
+        key = (c.parcel.submission_id, c.hop, c.kind, c.tag, c.subject_tag, c.require_tls, wants)
+        groups.setdefault(key, []).append(c)
     out: list[list[Claim]] = []
     for group in groups.values():
         if group[0].tag and len(group) <= APART:

@@ -277,6 +277,7 @@ class Gateway:
             schedule,
             owner=f"{settings.gateway.node}/{secrets.token_hex(6)}",
             lease_s=r.lease.total_seconds(),
+            look_for=self.watch.look_for,
         )
         relaying = self.relay if "relay" in self.roles else None
         receipts = receipt_settings(settings)

@@ -8,7 +8,7 @@ On PostgreSQL rows are taken with FOR UPDATE SKIP LOCKED; on SQLite the one writ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,7 @@ class Claim:
     subject_tag: bool
     sign: bool
     require_tls: bool
-    in_doubt: bool  # an earlier attempt has no known end
+    in_doubt: bool  # how an earlier attempt ended is not known: it may have delivered
     due_us: int
     parcel: Parcel
 
@@ -145,7 +145,7 @@ class ClaimDesk(Desk):
             ),
             [{"b_id": i} for i in ids],
         )
-        claims = _load(conn, ids, self._ids, doubtful=frozenset(lost_ids))
+        claims = _load(conn, ids, self._ids, doubtful=_in_doubt(conn, ids) | set(lost_ids))
         conn.execute(
             insert(schema.attempt),
             [
@@ -160,7 +160,8 @@ class ClaimDesk(Desk):
             ],
         )
         if lost_ids:
-            self._doubt(conn, [c for c in claims if c.in_doubt], want)
+            lost_now = frozenset(lost_ids)
+            self._doubt(conn, [c for c in claims if c.delivery_id in lost_now], want)
         return claims
 
     def _bring_back(self, conn: Connection, now_us: int, latest_us: int) -> None:
@@ -204,7 +205,14 @@ class ClaimDesk(Desk):
         self._book.write(proofs)
 
 
-def _load(conn: Connection, ids: Sequence[int], source: IdSource, doubtful: frozenset[int]) -> list[Claim]:
+def _in_doubt(conn: Connection, ids: Sequence[int]) -> set[int]:
+    """Those of whom an earlier attempt may have delivered after all."""
+    a = schema.attempt.c
+    doubt = select(a.delivery_id).where(a.delivery_id.in_(ids), a.result == Event.IN_DOUBT.value)
+    return set(conn.execute(doubt).scalars())
+
+
+def _load(conn: Connection, ids: Sequence[int], source: IdSource, doubtful: Set[int]) -> list[Claim]:
     d, s, l = schema.delivery.c, schema.submission.c, schema.letter.c  # noqa: E741
     rows = conn.execute(
         select(
