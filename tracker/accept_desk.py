@@ -19,11 +19,12 @@ from tracker.claims import Claim, Parcel
 from tracker.due_receipts import NOTIFY, earn
 from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.handing_over import claim_of, parcel_of
+from tracker.linking import Cited, Links, find_cited, links_of, write_links
 from tracker.model import DeliveryKind, IdSource, LetterKind, LetterNumber
 from tracker.object_store import ObjectStore, remove
 from tracker.prepared import Prepared
 from tracker.registers import Registers
-from tracker.same_letter import find_halves, find_repeats, find_threads, half_key
+from tracker.same_letter import find_halves, find_repeats, half_key
 from tracker.states import Event, Grade, Outcome, State
 from tracker.writer import Desk
 
@@ -76,7 +77,7 @@ class AcceptDesk(Desk):
         digests = [envelope_digest(a) for a in payloads]
         repeats = find_repeats(conn, payloads, digests)
         halves = find_halves(conn, payloads)
-        threads = find_threads(conn, payloads)
+        cited = find_cited(conn, payloads)
         fresh: list[tuple[Acceptance, bytes]] = []
         plans: list[tuple[Acceptance, bytes, Accepted | None]] = []
         seen: dict[bytes, int] = {}
@@ -110,7 +111,7 @@ class AcceptDesk(Desk):
             key = half_key(a)
             known = None if key is None else halves.get(key) or new_letters.get(key)
             number = numbers.get(id(a))
-            accepted = lot.write(a, digest, number, known, threads)
+            accepted = lot.write(a, digest, number, known, cited)
             if key is not None and known is None:
                 new_letters[key] = (accepted.letter_id, accepted.number, 0)
             written[digest] = Accepted(letter_id=accepted.letter_id, number=accepted.number, repeat=True)
@@ -157,6 +158,7 @@ class _Lot:
         self.holds: list[dict[str, Any]] = []
         self.hits: list[dict[str, Any]] = []
         self.joined: list[dict[str, Any]] = []
+        self.links: list[dict[str, Any]] = []
 
     def write(
         self,
@@ -164,18 +166,21 @@ class _Lot:
         digest: bytes,
         number: LetterNumber | None,
         known: tuple[int, str | None, int] | None,
-        threads: dict[str, tuple[int, int]],
+        cited: dict[str, Cited],
     ) -> Accepted:
         desk = self._desk
         submission_id, archive_key = a.submission_id, desk.archive_key(a)
         if known is None:
             letter_id = desk._ids.next()
             text = number.text if number else None
-            self.letters.append(_letter_row(a, letter_id, number, threads))
+            links = links_of(a, letter_id, cited)
+            self.letters.append(_letter_row(a, letter_id, number, links))
             drafts = list(a.deliveries)
         else:
             letter_id, text, _ = known
+            links = links_of(a, letter_id, cited)
             drafts = self._not_yet(a, letter_id)
+        self.links += links.rows
         parcel = parcel_of(a, letter_id, archive_key, text)
         self.submissions.append(_submission_row(a, letter_id, submission_id, archive_key, digest))
         if a.kind in (LetterKind.LETTER, LetterKind.SHADOW, LetterKind.REFUSED) and drafts:
@@ -367,6 +372,7 @@ class _Lot:
         policy_rows.write_joined(conn, self.joined)
         policy_rows.write_holds(conn, self.holds)
         policy_rows.write_hits(conn, self.hits)
+        write_links(conn, self.links)
         if self.receipts:
             earn(conn, self.receipts)
         if self.settled:
@@ -374,15 +380,7 @@ class _Lot:
         self._desk._book.write(self.proofs)
 
 
-def _letter_row(
-    a: Acceptance, letter_id: int, number: LetterNumber | None, threads: dict[str, tuple[int, int]]
-) -> dict[str, Any]:
-    answers, thread_id = None, letter_id
-    # The subject's number is the surest reference, then In-Reply-To and References from the last backwards.
-    for ref in (a.subject_number, *reversed(a.references)):
-        if ref and ref in threads:
-            answers, thread_id = threads[ref]
-            break
+def _letter_row(a: Acceptance, letter_id: int, number: LetterNumber | None, links: Links) -> dict[str, Any]:
     return {
         "id": letter_id,
         "kind": a.kind.value,
@@ -396,8 +394,8 @@ def _letter_row(
         "subject": a.subject,
         "subject_fold": a.subject_fold,
         "digest": a.digest,
-        "thread_id": thread_id,
-        "answers": answers,
+        "thread_id": links.thread_id or letter_id,
+        "answers": links.answers,
         "receipt_for": a.receipt_for,
         "classification": a.classification,
         "urgency": a.urgency,

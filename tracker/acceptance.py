@@ -70,6 +70,8 @@ class Acceptance:
     message_id: str | None = None
     references: tuple[str, ...] = ()
     subject_number: str | None = None  # a number of ours that the subject bears
+    text_numbers: tuple[str, ...] = ()  # those that its first lines refer to
+    answer_effect: str = "nothing"  # of an answer on what it answers: closes, advances, nothing
     subject: str = ""
     subject_fold: str = ""
     digest: bytes | None = None

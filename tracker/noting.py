@@ -68,6 +68,7 @@ class Note:
     next_us: int | None = None  # when to try again
     extend_us: int | None = None  # a new expiry, for requeued and released
     letter_id: int | None = None  # with delivery_id 0: of the whole letter, which only says something
+    quiet: bool = False  # earns no receipt: another recipient of the same act does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,7 @@ class NoteDesk(Desk):
             evidence_id = self._ids.next()
             if row.kind in (DeliveryKind.LETTER.value, DeliveryKind.SHADOW.value):
                 proofs.append(Proof(self._evidence(note, row, after, evidence_id)))
-            if row.sender and _earns(note, row.asks):
+            if row.sender and not note.quiet and _earns(note, row.asks):
                 receipts.append(
                     {
                         "id": self._ids.next(),

@@ -1,9 +1,9 @@
 """The record: what the gateway knows of each letter, and the few doors through which it is written.
 
-``accept``, ``note`` and ``decide`` (a person's act on a held letter, written as a note) are the only doors
-that change a letter's evidence; ``claim`` takes what is due;
-``write`` is for what is no evidence (accounts, sessions, audit, policy versions). A writer commits in
-groups (:mod:`tracker.writer`); a running gateway has its letters written by a process of their own
+``accept``, ``note``, ``decide`` (a person's act on a held letter) and ``file`` (a registry's act on a letter
+that its agency received; both are written as notes) are the only doors that change a letter's evidence;
+``claim`` takes what is due; ``write`` is for what is no evidence (accounts, sessions, audit, policy
+versions). A writer commits in groups (:mod:`tracker.writer`); a running gateway has its letters written by a process of their own
 (:mod:`tracker.record_room`). Reading has its own connections and never waits for a write. Plain
 synchronous code: the asynchronous wire crosses over at ``gateway.crossing``.
 
@@ -27,13 +27,16 @@ from tracker.accept_desk import AcceptDesk
 from tracker.acceptance import Acceptance, Accepted
 from tracker.claims import Claim, ClaimDesk, Want
 from tracker.evidence import EvidenceBook
+from tracker.filing import Filed, Filing
 from tracker.hold_desk import Decided, Decision, Expiry, HoldDesk
 from tracker.ledger import Checkpoint, Ledger, LedgerKey
+from tracker.link_work import AnswersDue, Linked, LinkJudgement
 from tracker.model import IdSource, LetterKind, now_us
 from tracker.noting import Note, Noted, NoteDesk, forget_empty
 from tracker.object_store import ObjectStore, remove
 from tracker.record_room import Furnishing, Loop, RecordRoom
 from tracker.registers import Registers
+from tracker.registry_desk import RegistryDesk
 from tracker.states import State
 from tracker.store import Store
 from tracker.writer import Desk, Errand, FutureHub, Hub, Writer
@@ -76,11 +79,13 @@ class Record:
         self.note_desk = NoteDesk(archive, book, self.ids)
         self.claim_desk = ClaimDesk(book, self.ids)
         self.hold_desk = HoldDesk(archive, book, self.ids)
+        self.registry_desk = RegistryDesk(archive, book, self.ids, self.registers)
         self.desks: dict[Desk, str] = {
             self.accept_desk: "accept",
             self.note_desk: "note",
             self.claim_desk: "claim",
             self.hold_desk: "hold",
+            self.registry_desk: "registry",
         }
         self.writer: Writer | RecordRoom = Writer(store, on_failure, book.flush, threaded=not room)
 
@@ -135,6 +140,27 @@ class Record:
         results: list[Decided] = self.writer.call(self.hold_desk, expiry)
         self._tell(results)
         return results
+
+    def file(self, filings: Sequence[Filing], timeout: float = 60) -> list[Filed]:
+        """Record what registries do with letters; on return it is on stable storage."""
+        hub, futures = FutureHub(), [Future[Filed]() for _ in filings]
+        for filing, future in zip(filings, futures, strict=True):
+            self.hand_in(self.registry_desk, filing, hub, future)
+        results = [future.result(timeout) for future in futures]
+        self._tell([r for r in results if r.bar is None])
+        return results
+
+    def answer(self, due: AnswersDue) -> list[Filed]:
+        """Do what answers do that have passed through."""
+        results: list[Filed] = self.writer.call(self.registry_desk, due)
+        self._tell(results)
+        return results
+
+    def judge(self, judgement: LinkJudgement) -> Linked:
+        """Record what a person says of a proposed link."""
+        result: Linked = self.writer.call(self.registry_desk, judgement)
+        self._tell([result])
+        return result
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         """Run ``fn(conn)`` in the writer's next transaction; for what is no evidence."""
@@ -210,11 +236,11 @@ class Record:
         with self._listeners_lock:
             self._listeners.remove(listener)
 
-    def announce(self, results: Sequence[Noted]) -> None:
+    def announce(self, results: Sequence[Noted] | Sequence[Filed]) -> None:
         """Tell the subscribers of notes that were handed in without waiting."""
         self._tell(results)
 
-    def _tell(self, results: Sequence[Accepted] | Sequence[Noted] | Sequence[Decided]) -> None:
+    def _tell(self, results: Sequence[Accepted | Noted | Decided | Filed | Linked]) -> None:
         if self._listeners:
             with self._listeners_lock:
                 for listener in self._listeners:

@@ -1,6 +1,6 @@
-"""Register numbers (رقم الصادر): gap-free per agency and year.
+"""Register numbers (رقم الصادر، رقم الوارد): gap-free per agency and year.
 
-A number is taken inside the transaction that records its letter, so a rollback gives it back.
+A number is taken inside the transaction that records its letter or its entry, so a rollback gives it back.
 The year is that of the configured zone and never goes backwards, also when the clock does.
 """
 
@@ -49,6 +49,11 @@ class Registers:
     def take(self, conn: Connection, agency: str, year: int, count: int, register: str = OUT) -> int:
         """Take ``count`` numbers and return the first of them."""
         return self._add(conn, agency, year, register, count) - count + 1
+
+    def take_above(self, conn: Connection, agency: str, year: int, highest: int, register: str) -> int:
+        """Take one number that is higher than ``highest``, which another register already reached."""
+        known = self._add(conn, agency, year, register, 0)
+        return self._add(conn, agency, year, register, max(highest - known, 0) + 1)
 
     def _add(self, conn: Connection, agency: str, year: int, register: str, count: int) -> int:
         row = {"agency": agency, "year": year, "register": register, "value": count, "more": count}

@@ -1,8 +1,7 @@
-"""Whether a transaction was seen before, is half of a letter, or answers one (promise 1).
+"""Whether a transaction was seen before, or is half of a letter (promise 1).
 
 A *repeat* has the same agency, envelope and octets within a day; a *half* is a letter that its server
-split: same agency, author, Message-ID and digest within a day; a *thread* is found by the Message-IDs
-and the number that a letter refers to.
+split: same agency, author, Message-ID and digest within a day.
 """
 
 from __future__ import annotations
@@ -68,24 +67,3 @@ def find_halves(
             conn, wanted, {"since": since}
         )
     }
-
-
-def find_threads(conn: Connection, payloads: Sequence[Acceptance]) -> dict[str, tuple[int, int]]:
-    """Message-IDs and numbers that these letters refer to -> (letter id, thread id)."""
-    ids = {ref for a in payloads for ref in a.references}
-    numbers = {a.subject_number for a in payloads if a.subject_number}
-    found: dict[str, tuple[int, int]] = {}
-    c = schema.letter.c
-    if ids:
-        for message_id, letter_id, thread_id in conn.execute(
-            select(c.message_id, c.id, c.thread_id).where(
-                c.message_id.in_(sorted(ids)), c.kind != LetterKind.PASS.value
-            )
-        ):
-            found[message_id] = letter_id, thread_id
-    if numbers:
-        for number, letter_id, thread_id in conn.execute(
-            select(c.number, c.id, c.thread_id).where(c.number.in_(sorted(numbers)))
-        ):
-            found[number] = letter_id, thread_id
-    return found

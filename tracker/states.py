@@ -66,6 +66,7 @@ class Event(StrEnum):
     AUTO_REPLY = "auto-reply"  # noted, never counted
     REQUEUED = "requeued"
     FORWARDED = "forwarded"  # a mailbox there sent it on; no number and no new letter
+    LINKED = "linked"  # another letter refers to it, and that says no more about it
 
 
 class UnknownMove(ValueError):
@@ -118,6 +119,7 @@ MOVES: dict[Event, Effect] = {
     Event.EXPIRED: Effect(),
     Event.AUTO_REPLY: Effect(),
     Event.FORWARDED: Effect(),
+    Event.LINKED: Effect(),
 }
 
 FINAL_STATES = frozenset({State.SENT, State.FAILED, State.REFUSED})

@@ -231,8 +231,18 @@ def test_the_year_is_the_zones_and_never_goes_back(record: Record) -> None:
 
 def test_threads_are_found_by_references_and_by_the_subjects_number(record: Record) -> None:
     first = record.accept(letter(record, message_id="<1@mof>"))
-    answer = letter(record, message_id="<2@moh>", text=b"2\r\n", references=("<0@x>", "<1@mof>"))
-    by_number = letter(record, message_id="<3@moh>", text=b"3\r\n", subject_number=first.number)
+    back: dict[str, Any] = {"agency": "MOH", "author": "b@moh.gov.example"}
+    answer = letter(
+        record,
+        "a@mof.gov.example",
+        message_id="<2@moh>",
+        text=b"2\r\n",
+        references=("<0@x>", "<1@mof>"),
+        **back,
+    )
+    by_number = letter(
+        record, "a@mof.gov.example", message_id="<3@moh>", text=b"3\r\n", subject_number=first.number, **back
+    )
     record.accept(answer)
     record.accept(by_number)
     found = {r.message_id: (r.thread_id, r.answers) for r in rows(record, schema.letter)}
