@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from gateway import metrics
@@ -294,26 +295,15 @@ class Drafting:
         An agency in shadow mode is told no more than any mail server would tell it.
         """
         followed = v.kind not in (Kind.PASS, Kind.SHADOW)
-        settings = self._settings.receipts if followed else PLAIN_MAIL
-        if followed and v.receipts is not None:
-            settings = replace(settings, events=named(v.receipts))
-        elif followed and agency is not None:
-            settings = replace(settings, events=changed(settings.events, agency.receipts))
-        lists = bool(facts.automatic & {Automatic.LIST, Automatic.BULK})
-        others = bool(facts.automatic - {Automatic.LIST, Automatic.BULK})
-        told = {
-            hop_reports: asks(
-                v.recipient.notify,
-                settings,
-                automatic=others,
-                mailing_list=lists,
-                null_sender=not facts.sender,
-                hop_reports=hop_reports,
-            )
-            for hop_reports in (False, True)
-        }
-        # Whether the next hop will report success is known when it has answered EHLO.
-        return tuple(e.value if e in told[True] else f"{e.value}?" for e in told[False])
+        return _asked(
+            v.recipient.notify,
+            self._settings.receipts if followed else PLAIN_MAIL,
+            v.receipts if followed else None,
+            agency.receipts if followed and agency is not None else (),
+            bool(facts.automatic - _LISTS),
+            bool(facts.automatic & _LISTS),
+            not facts.sender,
+        )
 
     def _hits(self, policy: Policy, verdicts: Sequence[Verdict]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The rules that are counted beside a letter: each of a policy folder, of the built-in ones those
@@ -333,6 +323,36 @@ class Drafting:
         for rule in would:
             metrics.WOULD.labels(rule).inc()
         return tuple(dict.fromkeys(hits)), tuple(dict.fromkeys(would))
+
+
+_LISTS = frozenset({Automatic.LIST, Automatic.BULK})
+
+
+@lru_cache(maxsize=512)
+def _asked(
+    notify: str | None,
+    settings: ReceiptSettings,
+    by_rule: tuple[str, ...] | None,
+    by_agency: tuple[tuple[str, bool], ...],
+    automatic: bool,
+    mailing_list: bool,
+    null_sender: bool,
+) -> tuple[str, ...]:
+    events = named(by_rule) if by_rule is not None else changed(settings.events, by_agency)
+    settings = replace(settings, events=events)
+    told = {
+        hop_reports: asks(
+            notify,
+            settings,
+            automatic=automatic,
+            mailing_list=mailing_list,
+            null_sender=null_sender,
+            hop_reports=hop_reports,
+        )
+        for hop_reports in (False, True)
+    }
+    # Whether the next hop will report success is known when it has answered EHLO.
+    return tuple([e.value if e in told[True] else f"{e.value}?" for e in told[False]])
 
 
 def _stored(

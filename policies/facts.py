@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from policies.agency import Agency, Forwards, Mode
@@ -147,16 +148,13 @@ class Facts:
     def to_json(self) -> dict[str, Any]:
         """Plain values for the record; what is at its default is left out."""
         out: dict[str, Any] = {"v": FACTS_VERSION, "door": self.door.value, "peer": self.peer}
-        for name in _PLAIN:
-            value = getattr(self, name)
+        for name, value in zip(_PLAIN, _plain_of(self), strict=True):
             if value:
                 out[name] = value
-        for name in _TUPLES:
-            value = getattr(self, name)
+        for name, value in zip(_TUPLES, _tuples_of(self), strict=True):
             if value:
                 out[name] = list(value)
-        for name in _PAIRS:
-            value = getattr(self, name)
+        for name, value in zip(_PAIRS, _pairs_of(self), strict=True):
             if value:
                 out[name] = [list(pair) for pair in value]
         if self.answered is not None:
@@ -225,6 +223,7 @@ _PLAIN = (
 )
 _TUPLES = ("submitters", "references", "header_faults", "authentication", "stripped", "undecidable")
 _PAIRS = ("marks", "fields", "results")
+_plain_of, _tuples_of, _pairs_of = attrgetter(*_PLAIN), attrgetter(*_TUPLES), attrgetter(*_PAIRS)
 
 
 def _recipient_json(r: RecipientFacts) -> dict[str, Any]:

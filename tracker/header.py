@@ -15,6 +15,7 @@ import hashlib
 import mmap
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from tracker.field_value import (
@@ -32,6 +33,7 @@ Buffer = bytes | mmap.mmap
 
 MAX_HEADER = 1 << 20  # octets
 MAX_FIELDS = 5000
+_REMEMBERED = 200  # octets of an address field that is kept in mind
 
 _END = re.compile(rb"\n\r*\n")
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[ \t]*([^\n]*(?:\n[ \t][^\n]*)*)(?:\n|\Z)")
@@ -94,11 +96,11 @@ class Headers:
         return self._index
 
     def __contains__(self, name: str) -> bool:
-        return name.lower().encode("latin-1", "replace") in self._by_name()
+        return _key(name) in self._by_name()
 
     def count(self, name: str) -> int:
         """How often a field stands there."""
-        return len(self._by_name().get(name.lower().encode("latin-1", "replace"), ()))
+        return len(self._by_name().get(_key(name), ()))
 
     def value(self, item: Field) -> bytes:
         """The value of one field as octets, still folded, without the line end."""
@@ -106,12 +108,12 @@ class Headers:
 
     def all(self, name: str) -> list[bytes]:
         """Values of every field of that name, unfolded (RFC 5322 §2.2.3), in order."""
-        found = self._by_name().get(name.lower().encode("latin-1", "replace"), ())
+        found = self._by_name().get(_key(name), ())
         return [_FOLD.sub(b"", self.value(item)) for item in found]
 
     def raw(self, name: str) -> bytes | None:
         """The first field of that name, unfolded octets, or None."""
-        found = self._by_name().get(name.lower().encode("latin-1", "replace"))
+        found = self._by_name().get(_key(name))
         return _FOLD.sub(b"", self.value(found[0])) if found else None
 
     def plain(self, name: str) -> str:
@@ -136,7 +138,10 @@ class Headers:
         """The mailboxes of every field of that name, in order."""
         found: list[Mailbox] = []
         for value in self.all(name):
-            found.extend(mailboxes(value[:MAX_VALUE], self.charset_hint))
+            if len(value) <= _REMEMBERED and value.isascii():
+                found.extend(_boxes(value))  # the same few correspondents again and again
+            else:
+                found.extend(mailboxes(value[:MAX_VALUE], self.charset_hint))
         return tuple(found)
 
     @property
@@ -149,6 +154,16 @@ class Headers:
         """Every message id of References and In-Reply-To: References in order, then what is new."""
         found = message_ids(self.raw("references"))
         return (*found, *(i for i in message_ids(self.raw("in-reply-to")) if i not in found))
+
+
+@lru_cache(maxsize=512)
+def _key(name: str) -> bytes:
+    return name.lower().encode("latin-1", "replace")
+
+
+@lru_cache(maxsize=2048)
+def _boxes(value: bytes) -> tuple[Mailbox, ...]:
+    return tuple(mailboxes(value))
 
 
 def scan(octets: Buffer | memoryview, start: int = 0, end: int | None = None) -> Headers:
