@@ -3,9 +3,9 @@
 ``accept``, ``note``, ``decide`` (a person's act on a held letter) and ``file`` (a registry's act on a letter
 that its agency received; both are written as notes) are the only doors that change a letter's evidence;
 ``claim`` takes what is due; ``write`` is for what is no evidence (accounts, sessions, audit, policy
-versions). A writer commits in groups (:mod:`tracker.writer`); a running gateway has its letters written by a process of their own
-(:mod:`tracker.record_room`). Reading has its own connections and never waits for a write. Plain
-synchronous code: the asynchronous wire crosses over at ``gateway.crossing``.
+versions). A writer commits in groups (:mod:`tracker.writer`); a running gateway has its letters written by
+a process of their own (:mod:`tracker.record_room`). Reading has its own connections and never waits for a
+write. Plain synchronous code: the asynchronous wire crosses over at ``gateway.crossing``.
 
 Fails: :class:`tracker.archive.ArchiveError` (OSError) when the octets cannot be made durable,
 SQLAlchemy's errors when the database cannot; in both cases nothing was promised.
