@@ -9,6 +9,7 @@ the policy can be checked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from policies.case import Surface
@@ -26,6 +27,7 @@ from tracker.model import Door
 AGENCIES = ("submitter", "recipient_agency")
 MAILBOXES = ("sender_mailbox", "author_mailbox", "recipient_mailbox")
 DEGREES = ("classification", "urgency")
+ROLES = [role.value for role in Role]
 
 
 def compile_rule(
@@ -194,11 +196,10 @@ class _Making:
         for i, name in enumerate(entry.hold.approvers if entry.hold is not None else ()):
             if name.isupper():
                 self._agency(name, ("hold", "approvers", i))
-            elif name.isalpha() and name.islower() and name not in [r.value for r in Role]:
-                # Accounts are not known here; a plain word that is nearly a role is none of them.
-                hint = suggestion(name, [r.value for r in Role])
-                if hint.startswith("did you mean"):
-                    self.fault(("hold", "approvers", i), f"there is no role {name}", hint)
+            elif name not in ROLES and (close := get_close_matches(name, ROLES, n=1, cutoff=0.8)):
+                # Accounts are not known here; what is nearly a role is none of them.
+                where = ("hold", "approvers", i)
+                self.fault(where, f"there is no role {name}", f"did you mean {close[0]}?")
 
     def _scale(self, name: str) -> Any:
         marks = self._surface.marks

@@ -118,9 +118,12 @@ def faults_of(
 def suggestion(word: str, known: Iterable[str]) -> str:
     """``did you mean …?`` or, for a short list, what there is; empty when neither helps."""
     words = sorted(set(known))
-    close = difflib.get_close_matches(word.lower().replace("-", "_"), words, n=1, cutoff=0.6)
+    plain = {w.lower().replace("-", "_"): w for w in words}
+    # Codes of three letters are all alike.
+    cutoff = 0.6 if len(word) > 4 else 0.7
+    close = difflib.get_close_matches(word.lower().replace("-", "_"), plain, n=1, cutoff=cutoff)
     if close:
-        return f"did you mean {close[0]}?"
+        return f"did you mean {plain[close[0]]}?"
     return f"known: {', '.join(words)}" if 0 < len(words) <= 32 else ""
 
 

@@ -155,7 +155,7 @@ def _certain(rules: Sequence[Rule], case: Case) -> Rule | None:
             continue
         if rule.effect.action is not Action.REJECT:
             return None
-        if answer is Answer.HIT:
+        if answer is Answer.HIT and rule.limit is None:
             return rule
     return None
 

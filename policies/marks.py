@@ -80,7 +80,9 @@ class MarkEntry(Entry):
     ]
     """The mark itself; alef, hamza, ya, ta marbuta, diacritics and case do not matter."""
     classification: str | None = None
+    """The classification that it means."""
     urgency: str | None = None
+    """The urgency that it means."""
 
     @model_validator(mode="after")
     def _whole(self) -> MarkEntry:
