@@ -145,6 +145,18 @@ def number_shape(value: str) -> str:
     return value
 
 
+def incoming_shape(value: str) -> str:
+    """A pattern of incoming numbers; Arabic letters may stand between its parts."""
+    allowed = re.fullmatch(
+        r"(?:[A-Za-z0-9/_.\- \u0621-\u064a]|\{agency\}|\{year\}|\{seq(?::0?\d{1,2}d)?\})+", value
+    )
+    if not allowed or "{seq" not in value or "{year}" not in value:
+        raise ValueError("must be made of {seq} or {seq:06d}, {year}, {agency}, and text between them")
+    if re.search(r"\}\{", value):
+        raise ValueError("needs a separator, such as /, between {seq}, {year} and {agency}")
+    return value
+
+
 def secret(model: Any, field: str) -> str | None:
     """The value of ``field`` or the first line of the file that ``field_file`` names.
 
@@ -174,5 +186,6 @@ Zone = Annotated[str, AfterValidator(zone)]
 Located = Annotated[Path, AfterValidator(located)]
 WebUrl = Annotated[str, AfterValidator(web_url)]
 NumberShape = Annotated[str, AfterValidator(number_shape)]
+IncomingShape = Annotated[str, AfterValidator(incoming_shape)]
 HostName = Annotated[str, AfterValidator(host_name)]
 DomainName = Annotated[str, AfterValidator(domain_name)]

@@ -22,6 +22,7 @@ from gateway.setting_values import (
     Duration,
     Endpoint,
     HostName,
+    IncomingShape,
     Listening,
     Located,
     NameServer,
@@ -269,6 +270,8 @@ class Numbers(Section):
 
     shape: NumberShape = "{agency}/{year}/{seq:06d}"
     """How a number looks."""
+    incoming: IncomingShape = "{seq}/{year}"
+    """How an incoming number (رقم الوارد) looks that the gateway assigns."""
 
 
 class Tags(Section):
@@ -293,8 +296,12 @@ class Receipts(Section):
     """It was not delivered, or was cancelled."""
     read: bool = True
     """The recipient's mail program reported it as displayed."""
+    registered: bool = True
+    """The agency's registry took it in, with its incoming number."""
+    referred: bool = False
+    """The agency referred it to somebody."""
     processed: bool = True
-    """The agency closed or answered it."""
+    """The agency closed, answered or returned it."""
     digest_above: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 5
     """Above this number of recipients receipts are gathered into a digest."""
     digest_after: Duration = timedelta(minutes=15)

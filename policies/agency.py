@@ -139,12 +139,20 @@ class Agency:
     authserv_ids: tuple[str, ...] = ()  # whose Authentication-Results are believed
     forwards: Forwards = Forwards.AUTHENTICATED
     watches: tuple[Watch, ...] = ()  # its mailboxes that are looked into
+    incoming: str = "own"  # who gives incoming numbers: assigned by the gateway, or the registry's own
+    registrars: tuple[Address, ...] = ()  # who may act by mail on letters to it, beside ``registry``
+    answers: str = "closes"  # what its answers do to the letters that they answer: closes, advances, nothing
     file: str = ""
     line: int = 0
 
     @property
     def active(self) -> bool:
         return self.mode is Mode.ACTIVE
+
+    def entitled(self, address: Address) -> bool:
+        """True when that mailbox may act on letters to the agency by mail."""
+        listed = (*self.registrars, *((self.registry,) if self.registry is not None else ()))
+        return any(one.key == address.key for one in listed)
 
     def receipt(self, event: str, default: bool) -> bool:
         """Whether a receipt of that event is due to this agency's authors by default."""

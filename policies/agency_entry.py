@@ -137,7 +137,17 @@ Mailbox = Annotated[Address, BeforeValidator(mailbox)]
 # A bare string where a list may stand is a list of one.
 Domains = Annotated[list[Domain], BeforeValidator(_one_or_more)]
 Networks = Annotated[list[Annotated[Network, BeforeValidator(network)]], BeforeValidator(_one_or_more)]
-RECEIPT_EVENTS = ("accepted", "relayed", "delivered", "late", "failed", "read", "processed")
+RECEIPT_EVENTS = (
+    "accepted",
+    "relayed",
+    "delivered",
+    "late",
+    "failed",
+    "read",
+    "registered",
+    "referred",
+    "processed",
+)
 
 
 class Entry(BaseModel):
@@ -358,6 +368,8 @@ class ReceiptsEntry(Entry):
     late: bool | None = None
     failed: bool | None = None
     read: bool | None = None
+    registered: bool | None = None
+    referred: bool | None = None
     processed: bool | None = None
 
 
@@ -372,6 +384,14 @@ class AgencyEntry(Entry):
     """Mail domains, exactly; subdomains are named one by one."""
     registry: Mailbox | None = None
     """Mailbox of the registry office (الديوان)."""
+    registrars: Annotated[list[Mailbox], BeforeValidator(_one_or_more), Field(max_length=200)] = Field(
+        default_factory=list
+    )
+    """Mailboxes that may register, refer, return and close letters by mail, beside the registry's."""
+    incoming: Literal["assigned", "own"] = "own"
+    """Incoming numbers (رقم الوارد): `assigned` by the gateway without gap, or the registry's `own`."""
+    answers: Literal["closes", "advances", "nothing"] = "closes"
+    """What a letter of this agency does to the one that it answers."""
     registry_routing: Annotated[bool, Field(strict=True)] = False
     """Letters from other agencies go to the registry, whomever they are addressed to."""
     mode: Mode = Mode.ACTIVE
@@ -403,6 +423,9 @@ class AgencyEntry(Entry):
     def _own(self) -> AgencyEntry:
         if self.registry_routing and self.registry is None:
             raise ValueError("registry_routing needs a registry")
+        for address in self.registrars:
+            if address.host not in self.domains:
+                raise ValueError(f"registrars: {address} is of none of the agency's domains")
         if len(set(self.domains)) != len(self.domains):
             raise ValueError("a domain stands twice in domains")
         if len({w.mailbox.key for w in self.watch}) != len(self.watch):
@@ -450,6 +473,9 @@ class AgencyEntry(Entry):
                 for i, key in enumerate(self.dkim)
             ),
             receipts=receipts,
+            incoming=self.incoming,
+            registrars=tuple(self.registrars),
+            answers=self.answers,
             authserv_ids=tuple(self.authserv_ids),
             forwards=self.forwards,
             watches=tuple(w.build(self.registry, files.under("watch", i)) for i, w in enumerate(self.watch)),

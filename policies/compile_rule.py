@@ -183,6 +183,7 @@ class _Making:
             receipts=tuple(entry.receipts) if entry.receipts is not None else None,
             receipts_to=tuple(entry.receipts_to) if entry.receipts_to is not None else None,
             digest=entry.digest,
+            answers=entry.answers,
         )
 
     def _effect_names(self, entry: RuleEntry) -> None:

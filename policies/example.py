@@ -97,6 +97,7 @@ class Expected(_Entry):
     receipts: Texts | None = None
     receipts_to: Texts | None = None
     digest: bool | None = None
+    answers: str | None = None
     copies: Texts | None = None
     notify: Texts | None = None
 
@@ -369,6 +370,7 @@ def _found(v: Verdict) -> dict[str, Any]:
         "receipts": v.receipts,
         "receipts_to": v.receipts_to,
         "digest": v.digest,
+        "answers": v.answers,
         "copies": [str(address) for address in v.copies],
         "notify": [str(address) for address in v.notify],
     }

@@ -85,6 +85,7 @@ class Outcome:
     receipts: tuple[str, ...] | None = None
     receipts_to: tuple[str, ...] | None = None
     digest: bool | None = None
+    answers: str | None = None
 
 
 # What the last rule that sets it decides.
@@ -101,6 +102,7 @@ _LAST = (
     "receipts",
     "receipts_to",
     "digest",
+    "answers",
 )
 
 
@@ -183,6 +185,7 @@ def verdict(case: Case, outcome: Outcome, held: Held | None = None) -> Verdict:
         receipts=outcome.receipts,
         receipts_to=outcome.receipts_to,
         digest=outcome.digest,
+        answers=outcome.answers,
         notify=outcome.notify,
     )
 

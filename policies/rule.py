@@ -116,6 +116,7 @@ class Effect:
     receipts: tuple[str, ...] | None = None
     receipts_to: tuple[str, ...] | None = None
     digest: bool | None = None
+    answers: str | None = None
 
     @property
     def marks(self) -> bool:
@@ -235,6 +236,7 @@ _SETS = (
     "receipts",
     "receipts_to",
     "digest",
+    "answers",
     "tag",
     "subject_tag",
     "sign",

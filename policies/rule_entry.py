@@ -224,7 +224,9 @@ Addresses = Annotated[
     ONE,
     Field(min_length=1, max_length=20),
 ]
-ReceiptEvent = Literal["accepted", "relayed", "delivered", "late", "failed", "read", "processed"]
+ReceiptEvent = Literal[
+    "accepted", "relayed", "delivered", "late", "failed", "read", "registered", "referred", "processed"
+]
 
 
 class Reply(Entry):
@@ -371,9 +373,9 @@ class Match(Entry):
 class Hold(Entry):
     """On what terms a letter is held."""
 
-    approvers: Annotated[
-        list[Annotated[str, AfterValidator(_approver)]], ONE, Field(max_length=50)
-    ] = Field(default_factory=list)
+    approvers: Annotated[list[Annotated[str, AfterValidator(_approver)]], ONE, Field(max_length=50)] = Field(
+        default_factory=list
+    )
     """Roles (admin, compliance, registry), agencies' codes or account names; none: whoever may decide."""
     persons: Annotated[int, Field(ge=1, le=2, strict=True)] = 1
     """How many different persons must agree to its release."""
@@ -457,6 +459,8 @@ class RuleEntry(Entry):
     """Who gets the receipts: author, registry (of the author's agency) or addresses."""
     digest: Flag | None = None
     """Receipts in a digest instead of at once."""
+    answers: Literal["closes", "advances", "nothing"] | None = None
+    """What an answer does at its own agency to the letter that it answers."""
     tag: Flag | None = None
     """false: the copy goes out exactly as it came."""
     subject_tag: Annotated[bool | str | None, PlainValidator(_shape, json_schema_input_type=bool | str)] = (
@@ -512,6 +516,7 @@ SETTINGS = (
     "receipts",
     "receipts_to",
     "digest",
+    "answers",
     "tag",
     "subject_tag",
     "sign",

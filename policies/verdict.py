@@ -85,6 +85,7 @@ class Verdict:
     receipts: tuple[str, ...] | None = None  # events that earn one; None: as agency and settings say
     receipts_to: tuple[str, ...] | None = None  # "author", "registry" or addresses; None: as the settings say
     digest: bool | None = None  # receipts in a digest instead of at once; None: as the settings say
+    answers: str | None = None  # closes, advances, nothing: what an answer does; None: as its agency says
     notify: tuple[Address, ...] = ()  # who is told that the rule applied
 
     @property
@@ -120,7 +121,7 @@ class Verdict:
                 "expires_us": self.hold.expires_us,
                 "then": self.hold.then.value,
             }
-        for name in ("classification", "urgency", "subject_shape"):
+        for name in ("classification", "urgency", "subject_shape", "answers"):
             value = getattr(self, name)
             if value:
                 out[name] = value

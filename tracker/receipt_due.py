@@ -38,11 +38,12 @@ DEFAULT_EVENTS = frozenset(
         Event.FAILED,
         Event.CANCELLED,
         Event.READ,
+        Event.REGISTERED,
         Event.RETURNED,
         Event.PROCESSED,
     }
 )
-"""Informs and does not flood: relay and registration are on the dashboard."""
+"""Informs and does not flood: relay and referral are on the dashboard."""
 
 NAMES = {
     "accepted": frozenset({Event.SUBMITTED}),
@@ -51,6 +52,8 @@ NAMES = {
     "late": frozenset({Event.LATE, Event.HELD}),
     "failed": frozenset({Event.FAILED, Event.CANCELLED, Event.REFUSED}),
     "read": frozenset({Event.READ}),
+    "registered": frozenset({Event.REGISTERED}),
+    "referred": frozenset({Event.REFERRED}),
     "processed": frozenset({Event.PROCESSED, Event.RETURNED}),
 }
 """What settings, agencies and policies call the events."""
