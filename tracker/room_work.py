@@ -27,13 +27,14 @@ from tracker.acceptance import Acceptance, Accepted
 from tracker.object_store import ObjectStore
 from tracker.packing import pack, unpack
 from tracker.record import Record
-from tracker.record_room import DONE, FAILED, HANDED, NUDGE, Furnishing, Settled, receive, send
+from tracker.record_room import DONE, FAILED, HANDED, NUDGE, Furnishing, Lot, Settled, receive, send
 from tracker.store import Store
 from tracker.writer import MAX_GROUP, Desk, Errand, Writer
 
 _log = logging.getLogger("wasl.record")
 
 _PR_SET_PDEATHSIG = 1
+_NOTE_WAITS_S = 0.003
 
 
 class _Answers:
@@ -185,12 +186,19 @@ def work(sock: socket.socket) -> None:
     press = _Press(record.writer, record.accept_desk, archive, answers, complain)
     answers.send("ready")
     while (lot := receive(sock)) is not None:
-        # Whatever has come while the last group was written makes the next one.
-        while len(lot) < MAX_GROUP and select.select([sock], [], [], 0)[0]:
+        # Whatever has come while the last group was written makes the next one. Nobody waits for a note: for
+        # a moment it waits for a letter that comes anyway, so that both take one sync.
+        until = time.monotonic() + _NOTE_WAITS_S if _only_notes(lot) else 0.0
+        while len(lot) < MAX_GROUP:
+            patience = max(until - time.monotonic(), 0.0) if until else 0.0
+            if not select.select([sock], [], [], patience)[0]:
+                break
             more = receive(sock)
             if more is None:
                 break
             lot += more
+            if until and not _only_notes(more):
+                until = 0.0
         errands = []
         for number, name, payload in lot:
             if name == NUDGE:
@@ -201,6 +209,10 @@ def work(sock: socket.socket) -> None:
             press.take(errands)
     press.stop()
     record.close()
+
+
+def _only_notes(lot: Lot) -> bool:
+    return all(name == "note" for _, name, _ in lot)
 
 
 def _archive(furnishing: Furnishing) -> ObjectStore:
