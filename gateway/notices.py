@@ -319,6 +319,9 @@ class Notices:
             reason_ar=_reason(detail, "ar"),
             reason_en=_reason(detail, "en"),
             person=str(detail.get("person") or ""),
+            incoming_number=str(detail.get("incoming_number") or ""),
+            referred_to=str(detail.get("to") or "") if event is Event.REFERRED else "",
+            answer_number=str(detail.get("answer") or "") if receipt.source == "answer" else "",
             disposition=_disposition(detail) if event is Event.READ else "",
         )
 
@@ -361,8 +364,8 @@ class Notices:
 
 
 def _reason(detail: dict[str, object], language: str) -> str:
-    """The rule's words, and what a person wrote beside an act."""
-    words = [str(detail.get(key) or "").strip() for key in (language, "note")]
+    """The rule's words, and what a person wrote beside an act: a note, a reason, a result."""
+    words = [str(detail.get(key) or "").strip() for key in (language, "note", "text")]
     return " — ".join(word for word in words if word)
 
 

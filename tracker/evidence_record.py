@@ -192,6 +192,8 @@ def _recipient(recipient: RecipientFacts) -> dict[str, str]:
             "Answer": shown(recipient.reply, 800),
             "Person": shown(recipient.person, 200),
             "IncomingNumber": shown(recipient.incoming_number, 80),
+            "ReferredTo": shown(recipient.referred_to, 200),
+            "AnsweredBy": shown(recipient.answer_number, 80),
             "Disposition": shown(recipient.disposition, 200),
         }
     )

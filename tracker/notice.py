@@ -38,6 +38,7 @@ class Kind(StrEnum):
     CANCELLED = "cancelled"
     READ = "read"
     REGISTERED = "registered"
+    REFERRED = "referred"
     RETURNED = "returned"
     PROCESSED = "processed"
     DIGEST = "digest"  # several recipients, each with an event of its own
@@ -142,6 +143,8 @@ class RecipientFacts:
     reason_ar: str = ""  # of a rule or a clerk
     reason_en: str = ""
     incoming_number: str = ""  # رقم الوارد
+    referred_to: str = ""
+    answer_number: str = ""  # of the letter that answers it
     person: str = ""  # who did it, if a person is known
     disposition: str = ""  # of a read receipt, ``manual-action/MDN-sent-manually; displayed``
 

@@ -201,9 +201,12 @@ def _entry(notice: Notice, recipient: RecipientFacts, language: str) -> Entry:
         say("state", words.STATES[recipient.event].get(language), foreign=False)
     if recipient.event is not Event.SUBMITTED:
         say_time("time", recipient.at_us)
-    say("cause", cause(recipient, language))
+    say("result" if recipient.event is Event.PROCESSED else "cause", cause(recipient, language))
     say("incoming", shown(recipient.incoming_number, 80))
-    if recipient.event in (Event.REGISTERED, Event.RETURNED, Event.PROCESSED):
+    say("referred", shown(recipient.referred_to, 200))
+    say("reply", shown(recipient.answer_number, 80))
+    acts = (Event.REGISTERED, Event.REFERRED, Event.RETURNED, Event.PROCESSED)
+    if recipient.event in acts and not recipient.answer_number:
         say("person", shown(recipient.person, 120) or _label("nobody", language))
     if recipient.event in (Event.FAILED, Event.LATE, Event.RELAYED, Event.DELIVERED, Event.REFUSED):
         say("answer", shown(recipient.reply, 600), code=True)

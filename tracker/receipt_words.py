@@ -203,6 +203,18 @@ KINDS: dict[Kind, KindWords] = {
         ),
         tone="good",
     ),
+    Kind.REFERRED: KindWords(
+        title=B("إشعار إحالة", "Referral notice"),
+        lead=B(
+            "أحالت الجهة المرسل إليها كتابكم رقم {number} داخلياً.",
+            "The receiving agency has referred your letter {number} within its house.",
+        ),
+        proves=B(
+            "يثبت هذا الإشعار أن الجهة تسلّمت الكتاب وأحالته، ولا يثبت ما اتُّخذ بشأنه.",
+            "This proves that the agency took the letter in and referred it. "
+            "It does not prove what was done about it.",
+        ),
+    ),
     Kind.RETURNED: KindWords(
         title=B("إشعار إعادة الكتاب", "Return notice"),
         lead=B(
@@ -266,6 +278,7 @@ STATES: dict[Event, Bilingual] = {
     Event.READ: B("ورد إشعار قراءة", "read receipt received"),
     Event.REGISTERED: B("قُيّد في الوارد", "registered"),
     Event.IN_PROGRESS: B("قيد الإجراء", "in progress"),
+    Event.REFERRED: B("أُحيل", "referred"),
     Event.RETURNED: B("أُعيد", "returned"),
     Event.PROCESSED: B("أُنجزت معالجته", "processed"),
     Event.FETCHED: B("سُحب الكتاب", "fetched by the client"),
@@ -327,12 +340,15 @@ LABELS: dict[str, Bilingual] = {
     "state": B("الحالة", "State"),
     "time": B("الوقت", "Time"),
     "cause": B("السبب", "Cause"),
+    "result": B("النتيجة", "Result"),
     "answer": B("جواب الخادم", "Server's answer"),
     "server": B("خادم البريد", "Mail server"),
     "tried": B("عدد المحاولات", "Attempts"),
     "last": B("آخر محاولة", "Last attempt"),
     "until": B("تستمر المحاولة حتى", "Will be tried until"),
     "incoming": B("رقم الوارد", "Incoming number"),
+    "referred": B("أُحيل إلى", "Referred to"),
+    "reply": B("أُجيب عنه بالكتاب رقم", "Answered by letter"),
     "person": B("بواسطة", "By"),
     "nobody": B("الديوان، والموظف غير معروف", "the registry, person unknown"),
     "verify": B("للتحقّق", "Verify"),
