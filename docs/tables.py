@@ -56,14 +56,19 @@ def _place(name: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- table: {name}\b[^>]*-->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
+def put(text: str, name: str, table: str) -> str:
+    """``text`` with that table in its place; raises LookupError when it has none."""
+    standing(text, name)
+    match = _place(name).search(text)
+    assert match is not None
+    return f"{text[: match.start(2)]}{table}\n{text[match.end(2) :]}"
+
+
 def main() -> int:
     """Write all tables; exit status 0."""
     text = README.read_text("utf-8")
     for name, made in TABLES.items():
-        standing(text, name)
-        match = _place(name).search(text)
-        assert match is not None
-        text = f"{text[: match.start(2)]}{made()}\n{text[match.end(2) :]}"
+        text = put(text, name, made())
     README.write_text(text, "utf-8")
     return 0
 
