@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from tracker import policy_rows, schema
 from tracker.acceptance import Acceptance, Accepted, DeliveryDraft, envelope_digest
 from tracker.claims import Claim, Parcel
+from tracker.doubtful import DoubtfulAttempts
 from tracker.due_receipts import NOTIFY, earn
 from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.handing_over import claim_of, parcel_of
@@ -41,13 +42,15 @@ class AcceptDesk(Desk):
         ids: IdSource,
         registers: Registers,
         accepted: Callable[[Sequence[Accepted]], None] | None = None,
+        doubtful: DoubtfulAttempts | None = None,
     ) -> None:
+        self._doubtful = doubtful if doubtful is not None else DoubtfulAttempts()
         self._archive = archive
         self._book = book
         self._ids = ids
         self._registers = registers
         self._accepted = accepted
-        self._stored: set[str] = set()  # of a group that failed after its objects were durable
+        self._stored: set[str] = set()  # objects of a group under way: it may be tried again in parts
 
     def archive_key(self, a: Acceptance) -> str:
         return self._archive.key_for(a.submission_id, a.at_us)
@@ -120,6 +123,7 @@ class AcceptDesk(Desk):
         return results
 
     def after(self, payloads: Sequence[Acceptance], results: list[Accepted]) -> None:
+        self._doubtful.committed()
         for a, accepted in zip(payloads, results, strict=True):
             self._stored.discard(self.archive_key(a))
             if accepted.repeat:
@@ -127,8 +131,21 @@ class AcceptDesk(Desk):
         if self._accepted is not None:
             self._accepted(results)
 
+    def doubted(self) -> None:
+        self._doubtful.doubted()
+
     def failed(self) -> None:
+        self._doubtful.rolled_back()
         self._book.forget()
+
+    def abandoned(self, payload: Acceptance, certain: bool) -> None:
+        """No row names its object; where that is not sure, it is left to :mod:`tracker.sweep`."""
+        key = self.archive_key(payload)
+        stored_here = key in self._stored
+        self._stored.discard(key)
+        in_hand = payload.octets.memory is not None or payload.octets.spooled
+        if certain and (stored_here or not in_hand):
+            remove(self._archive, key)
 
 
 _INSERT_LETTER = Prepared(insert(schema.letter))
@@ -375,6 +392,8 @@ class _Lot:
         write_links(conn, self.links)
         if self.receipts:
             earn(conn, self.receipts)
+        if self.attempts:
+            self._desk._doubtful.wrote([row["id"] for row in self.attempts])
         if self.settled:
             _SETTLE.many(conn, self.settled)
         self._desk._book.write(self.proofs)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
 from tracker import schema
 from tracker.archive import Octets
+from tracker.doubtful import DoubtfulAttempts
 from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.model import NULL_PATH, Address, DeliveryKind, Door, IdSource, LetterKind, id_text
 from tracker.states import Event, State
@@ -97,14 +98,23 @@ class ClaimDesk(Desk):
 
     order = 3
 
-    def __init__(self, book: EvidenceBook, ids: IdSource) -> None:
+    def __init__(self, book: EvidenceBook, ids: IdSource, doubtful: DoubtfulAttempts | None = None) -> None:
         self._book = book
         self._ids = ids
+        self._doubtful = doubtful if doubtful is not None else DoubtfulAttempts()
 
     def inside(self, conn: Connection, payloads: Sequence[Want]) -> list[list[Claim]]:
+        self._doubtful.give_back(conn)
         return [self._claim(conn, want) for want in payloads]
 
+    def after(self, payloads: Sequence[Want], results: list[list[Claim]]) -> None:
+        self._doubtful.committed()
+
+    def doubted(self) -> None:
+        self._doubtful.doubted()
+
     def failed(self) -> None:
+        self._doubtful.rolled_back()
         self._book.forget()
 
     def _claim(self, conn: Connection, want: Want) -> list[Claim]:
@@ -159,6 +169,7 @@ class ClaimDesk(Desk):
                 for c in claims
             ],
         )
+        self._doubtful.wrote([c.attempt_id for c in claims])
         if lost_ids:
             lost_now = frozenset(lost_ids)
             self._doubt(conn, [c for c in claims if c.delivery_id in lost_now], want)

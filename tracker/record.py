@@ -26,6 +26,7 @@ from tracker import schema
 from tracker.accept_desk import AcceptDesk
 from tracker.acceptance import Acceptance, Accepted
 from tracker.claims import Claim, ClaimDesk, Want
+from tracker.doubtful import DoubtfulAttempts
 from tracker.evidence import EvidenceBook
 from tracker.filing import Filed, Filing
 from tracker.hold_desk import Decided, Decision, Expiry, HoldDesk
@@ -75,9 +76,10 @@ class Record:
         with store.reader.connect() as conn:
             self.registers.open(conn)
         book = EvidenceBook(self.ledger, self.sequenced)
-        self.accept_desk = AcceptDesk(archive, book, self.ids, self.registers, self._tell)
+        doubtful = DoubtfulAttempts()
+        self.accept_desk = AcceptDesk(archive, book, self.ids, self.registers, self._tell, doubtful)
         self.note_desk = NoteDesk(archive, book, self.ids)
-        self.claim_desk = ClaimDesk(book, self.ids)
+        self.claim_desk = ClaimDesk(book, self.ids, doubtful)
         self.hold_desk = HoldDesk(archive, book, self.ids)
         self.registry_desk = RegistryDesk(archive, book, self.ids, self.registers)
         self.desks: dict[Desk, str] = {

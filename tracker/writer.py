@@ -79,6 +79,12 @@ class Desk(ABC):
     def failed(self) -> None:  # noqa: B027
         """The transaction was rolled back: forget what was cached of it."""
 
+    def doubted(self) -> None:  # noqa: B027
+        """Before :meth:`failed`: COMMIT itself failed, so that the group may be durable after all."""
+
+    def abandoned(self, payload: Any, certain: bool) -> None:  # noqa: B027
+        """A payload failed for good; ``certain``: nothing of it is in the record."""
+
 
 class RunDesk(Desk):
     """Any other small write: the payload is a function of the connection."""
@@ -193,13 +199,13 @@ class Writer:
             if self._on_failure is not None:
                 self._on_failure(error)
             if len(group) == 1 or isinstance(error, CommitFailed) or lost_connection(error):
-                return [(errand, None, error) for errand in group]
+                return [_abandoned(errand, error) for errand in group]
         settled: list[tuple[Errand, Any, BaseException | None]] = []
         for errand in group:
             try:
                 settled += self._transaction([errand])
             except Exception as error:
-                settled.append((errand, None, error))
+                settled.append(_abandoned(errand, error))
         return settled
 
     def _transaction(self, group: list[Errand]) -> list[tuple[Errand, Any, BaseException | None]]:
@@ -223,6 +229,8 @@ class Writer:
                     raise CommitFailed(f"the commit failed: {error}") from error
         except BaseException as error:
             for desk, _ in lots:
+                if isinstance(error, CommitFailed):
+                    desk.doubted()
                 desk.failed()
             if isinstance(error, CommitFailed) or lost_connection(error):
                 # After a failed sync the pages of this connection are not to be trusted.
@@ -261,6 +269,15 @@ class Writer:
             hubs.setdefault(id(errand.hub), (errand.hub, []))[1].append((errand.token, result, error))
         for hub, batch in hubs.values():
             hub.settle(batch)
+
+
+def _abandoned(errand: Errand, error: Exception) -> tuple[Errand, None, Exception]:
+    """Tell the desk that this errand failed for good."""
+    try:
+        errand.desk.abandoned(errand.payload, certain=not isinstance(error, CommitFailed))
+    except Exception:
+        _log.exception("what follows a failure failed")
+    return errand, None, error
 
 
 class CommitFailed(Exception):
