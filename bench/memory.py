@@ -4,9 +4,11 @@
    megabyte is given, then all end at once and are relayed.
 2. A circular: one letter of 10 MB to an agency's 110 others, each with a server of its own.
 
-What counts is resident memory with the pages of mapped files in it. It ends with one line of JSON, and
-with status 1 when the first scene needs more than 300 MB, the second more than three copies of the letter
-above what the gateway needed before, or a letter is lost.
+What counts is memory in use with the pages of mapped files in it, shared pages once; the sum of what each
+process maps stands beside it. A few small letters with an attachment go before each scene, so that the
+processes that read such letters are there. It ends with one line of JSON, and with status 1 when the first
+scene needs more than 300 MB, the second more than three copies of the letter above what the gateway needed
+before, or a letter is lost.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from tests.servers.wasl import serving
 CONNECTIONS, LARGE, SIZE = 200, 20, 20_000_000
 CIRCULAR, AGENCIES = 10_000_000, 110
 LIMIT = 300_000_000
+WARM = 3  # letters before each scene
 _CHUNK = 65536
 
 
@@ -75,6 +78,19 @@ class Client:
         await self.say(".")
 
 
+async def warm_up(port: int) -> None:
+    """Letters that are read in rooms of their own, one after the other."""
+    client = Client(port)
+    await client.greet()
+    for number in range(WARM):
+        head, text = letter(number, 70_000).split(b"\r\n\r\n", 1)
+        await client.envelope([RECIPIENT])
+        name = b'Content-Disposition: attachment; filename="warm.txt"'
+        await client.give(head + b"\r\n" + name + b"\r\n\r\n" + text)
+        await client.end()
+    client.writer.close()
+
+
 async def large_letters(port: int) -> None:
     """200 connections; 20 of them give a letter each, and all end together."""
     clients = [Client(port) for _ in range(CONNECTIONS)]
@@ -111,14 +127,18 @@ async def circular(port: int) -> None:
 
 def _letters(sink: RunningSink, expected: int) -> tuple[Memory, bool]:
     with Place("bm") as at, serving(furnished(at / "house", sink.port)) as server:
+        uvloop.run(warm_up(server.relay))
         with watched(server.child.pid) as memory:
             uvloop.run(large_letters(server.relay))
-            sunk = sink.expect(expected, seconds=120)
-        return memory, sunk.letters == expected and not sunk.duplicates
+            sunk = sink.expect(expected + WARM, seconds=120)
+        return memory, sunk.letters == expected + WARM and not sunk.duplicates
 
 
 def _circular(sink: RunningSink) -> tuple[Memory, bool]:
     with Place("bm") as at, serving(furnished(at / "house", sink.port, receivers=AGENCIES)) as server:
+        sink.reset()
+        uvloop.run(warm_up(server.relay))
+        sink.expect(WARM, seconds=20)
         sink.reset()
         with watched(server.child.pid) as memory:
             uvloop.run(circular(server.relay))
@@ -134,22 +154,21 @@ def main() -> int:
     with running_sink() as sink:
         load, whole = _letters(sink, LARGE)
         many, sent = _circular(sink)
-    copies = (many.resident - many.first) / CIRCULAR
+    copies = (many.used - many.first) / CIRCULAR
     megabyte = 1_000_000
     print(f"{CONNECTIONS} connections, {LARGE} letters of {SIZE // megabyte} MB in flight:")
-    print(
-        f"  {load.resident / megabyte:,.0f} MB at most ({load.anonymous / megabyte:,.0f} MB of it no file's)"
-    )
+    print(f"  {load.used / megabyte:,.0f} MB at most ({load.anonymous / megabyte:,.0f} MB of it no file's)")
+    print(f"  {load.resident / megabyte:,.0f} MB with shared pages counted in each process")
     print(f"  {load.first / megabyte:,.0f} MB before; all letters arrived once: {whole}")
     print(f"circular of {CIRCULAR // megabyte} MB to {AGENCIES} agencies:")
-    print(f"  {many.resident / megabyte:,.0f} MB at most, {many.first / megabyte:,.0f} MB before,")
+    print(f"  {many.used / megabyte:,.0f} MB at most, {many.first / megabyte:,.0f} MB before,")
     print(f"  so {copies:.1f} copies of it in memory")
     print(f"  every agency got it: {sent}")
-    good = whole and sent and load.resident <= LIMIT and copies <= 3
+    good = whole and sent and load.used <= LIMIT and copies <= 3
     print(
         json.dumps(
             {
-                "peak_mb": round(load.resident / megabyte),
+                "peak_mb": round(load.used / megabyte),
                 "idle_mb": round(load.first / megabyte),
                 "circular_copies": round(copies, 1),
             }

@@ -44,29 +44,33 @@ def cpu_seconds(pid: int) -> float:
 
 @dataclass(kw_only=True)
 class Memory:
-    """The largest memory seen, in octets: in all, and of it what belongs to no file."""
+    """The largest memory seen, in octets, of a process and its children.
 
-    resident: int = 0
+    ``used`` counts a page that several of them share once (the kernel's PSS), pages of mapped files too;
+    ``anonymous`` is what of it belongs to no file; ``resident`` is the sum of what each of them maps (RSS),
+    in which a shared page counts as often as it is mapped.
+    """
+
+    used: int = 0
     anonymous: int = 0
-    first: int = 0  # resident memory at the first look
+    resident: int = 0
+    first: int = 0  # ``used`` at the first look
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def look(self, pid: int) -> None:
         """Take one sample of a process and its children."""
-        resident = anonymous = 0
+        sums = {"Rss": 0, "Pss": 0, "Pss_Anon": 0}
         for member in family(pid):
             try:
-                status = Path(f"/proc/{member}/status").read_text()
+                rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            sizes = {
-                name: int(kb) * 1024 for name, kb in re.findall(r"^(VmRSS|RssAnon):\s+(\d+)", status, re.M)
-            }
-            resident += sizes.get("VmRSS", 0)
-            anonymous += sizes.get("RssAnon", 0)
-        self.first = self.first or resident
-        self.resident = max(self.resident, resident)
-        self.anonymous = max(self.anonymous, anonymous)
+            for name, kb in re.findall(r"^(Rss|Pss|Pss_Anon):\s+(\d+)", rollup, re.M):
+                sums[name] += int(kb) * 1024
+        self.first = self.first or sums["Pss"]
+        self.used = max(self.used, sums["Pss"])
+        self.anonymous = max(self.anonymous, sums["Pss_Anon"])
+        self.resident = max(self.resident, sums["Rss"])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+import mmap
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -59,6 +60,8 @@ _LIKELY_BOUNDARY = re.compile(rb"\n--([^\r\n]{4,200})\r?\n(?=Content-[A-Za-z-]{2
 
 
 _MOST_TEXT = 1 << 24  # octets of a text that are decoded
+_PIECE = 1 << 20  # octets of a long text that are looked at together
+_AS_THEY_ARE = frozenset({"", "7bit", "8bit", "binary"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,8 +413,13 @@ _PLAIN_CHARSETS = frozenset({"us-ascii", "utf-8", "iso-8859-1", "iso-8859-6", "w
 
 
 def _text_digest(octets: Buffer | memoryview, part: Part) -> bytes:
+    plain = (part.charset or "us-ascii").lower() in _PLAIN_CHARSETS
+    if plain and part.encoding in _AS_THEY_ARE and part.end - part.start > _PIECE:
+        sum_of_pieces = _long_text_digest(octets, part)
+        if sum_of_pieces is not None:
+            return sum_of_pieces
     raw = decoded(octets, part)[:_MOST_TEXT]
-    if (part.charset or "us-ascii").lower() in _PLAIN_CHARSETS and raw.isascii():
+    if plain and raw.isascii():
         return hashlib.sha256(_plain_lines(raw).rstrip()).digest()  # the same without the way through text
     raw = text_of(octets, part).encode("utf-8", "replace")
     if b" \n" in raw or b"\t\n" in raw:
@@ -420,10 +428,33 @@ def _text_digest(octets: Buffer | memoryview, part: Part) -> bytes:
     return hashlib.sha256(raw.rstrip()).digest()
 
 
+def _long_text_digest(octets: Buffer | memoryview, part: Part) -> bytes | None:
+    """The same for a long text in ASCII, piece by piece; None if it is not all ASCII."""
+    digest = hashlib.sha256()
+    stop = min(part.end, part.start + _MOST_TEXT)
+    at = part.start
+    rest = b""  # of a line that is not complete, or blank lines that only count if something follows
+    while at < stop:
+        piece = bytes(octets[at : min(at + _PIECE, stop)])
+        at += len(piece)
+        if not piece.isascii():
+            return None
+        if isinstance(octets, mmap.mmap):
+            octets.madvise(mmap.MADV_DONTNEED)
+        piece = rest + piece
+        end = len(piece) if at >= stop else piece.rfind(b"\n") + 1
+        lines = _plain_lines(piece[:end])
+        core = lines.rstrip()
+        digest.update(core)
+        rest = lines[len(core) :] + piece[end:]
+    return digest.digest()
+
+
 def _plain_lines(raw: bytes) -> bytes:
     """Line ends made LF, blanks before them taken off; without blanks or odd line ends in one quick pass."""
     if b" " in raw or b"\t" in raw:
-        return b"\n".join([line.rstrip(b" \t") for line in raw.splitlines()])
+        ended = b"\n" if raw.endswith((b"\n", b"\r")) else b""
+        return b"\n".join([line.rstrip(b" \t") for line in raw.splitlines()]) + ended
     if b"\r" not in raw:
         return raw
     newlines = IncrementalNewlineDecoder(None, translate=False)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracker import kind
+from tracker import kind, mime
 from tracker.mime import Limits, attachments, decoded, digests, file_name, scan, text_of, walk
 
 PDF = b"%PDF-1.4\n" + bytes(range(256)) * 10
@@ -243,3 +243,23 @@ def test_nothing_raises_and_parts_lie_in_order(pieces: list[bytes]) -> None:
         text_of(octets, part)
     digests(octets, found)
     attachments(found)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"a", b" ", b"\t", b"\r\n", b"\n", b"\r", b"\x0b", b"word " * 3, b"\r\n\r\n", b" \r\n"]
+        ),
+        max_size=40,
+    ),
+    st.integers(1, 7),
+)
+def test_the_sum_of_a_text_does_not_depend_on_how_it_is_read(bits: list[bytes], piece: int) -> None:
+    body = b"".join(bits)
+    octets = b"Content-Type: text/plain\r\n\r\n" + body
+    plain = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    wanted = b"\n".join([line.rstrip(b" \t") for line in plain.split(b"\n")]).rstrip()
+    with pytest.MonkeyPatch.context() as patch:
+        assert digests(octets, walk(octets)).text == hashlib.sha256(wanted).digest()
+        patch.setattr(mime, "_PIECE", piece)
+        assert digests(octets, walk(octets)).text == hashlib.sha256(wanted).digest()
