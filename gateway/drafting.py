@@ -255,6 +255,7 @@ class Drafting:
             intended=intended,
             receipts_to=_receipts_to(v, facts, agency) if v.receipts_to is not None else None,
             digest=v.digest,
+            due_us=None if facts.automatic else v.due_us,  # no person waits for an answer
         )
 
     def _may_route(self, v: Verdict) -> bool:
@@ -455,6 +456,7 @@ def _together(one: DeliveryDraft, other: DeliveryDraft) -> DeliveryDraft:
         bcc=one.bcc and other.bcc,
         asks=tuple(dict.fromkeys((*one.asks, *other.asks))),
         require_tls=one.require_tls or other.require_tls,
+        due_us=min((d for d in (one.due_us, other.due_us) if d is not None), default=None),
     )
 
 

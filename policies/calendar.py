@@ -30,6 +30,7 @@ WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sun
 MAX_SPAN = 120  # days of one holiday
 FAR = 366 * 12  # days that are looked at in search of a working one
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOUR_US = 3_600_000_000
 
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]|24):([0-5][0-9])")
 
@@ -154,6 +155,65 @@ class Calendar:
         if period.unit is Unit.WORKING_DAYS:
             return self.add_working_days(at_us, period.amount)
         return self.add_working_hours(at_us, period.amount)
+
+    def opening(self, day: date) -> int:
+        """When office hours begin on that day."""
+        return self._moment(day, self.hours[0][0])
+
+    def closing(self, day: date) -> int:
+        """When office hours end on that day."""
+        return self._moment(day, self.hours[-1][1])
+
+    def at(self, day: date, minute: int) -> int:
+        """That minute of the day."""
+        return self._moment(day, minute)
+
+    def working_day(self, day: date, count: int = 0) -> date:
+        """The ``count``-th working day after (before: negative) the last one that is not after ``day``."""
+        found = day
+        if not self.is_working_day(found):
+            found = next(self._days_back(found - timedelta(days=1)), found)
+        if count > 0:
+            return [found, *islice(self._days(found + timedelta(days=1)), count)][-1]
+        if count < 0:
+            return [found, *islice(self._days_back(found - timedelta(days=1)), -count)][-1]
+        return found
+
+    def next_working(self, at_us: int) -> int:
+        """The moment itself within office hours, else their next beginning."""
+        return _us(self._arrival(at_us))
+
+    def working_hours_before(self, at_us: int, hours: int) -> int:
+        """The moment from which so many office hours lead to ``at_us``."""
+        left, at = hours * HOUR_US, at_us
+        for day in self._days_back(self.local(at_us).date()):
+            at, left = self._back(day, at_us, left)
+            if not left:
+                break
+        return at
+
+    def _back(self, day: date, before_us: int, left: int) -> tuple[int, int]:
+        """Go ``left`` microseconds of office hours back from ``before_us`` within a day."""
+        at = before_us
+        for opens, closes in reversed(self.hours):
+            start, end = self._moment(day, opens), min(self._moment(day, closes), before_us)
+            if end <= start:
+                continue
+            if end - start >= left:
+                return end - left, 0
+            left -= end - start
+            at = start
+        return at, left
+
+    def _days_back(self, last: date) -> Iterator[date]:
+        """Working days from this one backwards."""
+        for number in range(FAR):
+            try:
+                day = last - timedelta(days=number)
+            except OverflowError:
+                return
+            if self.is_working_day(day):
+                yield day
 
     def _arrival(self, at_us: int) -> datetime:
         """The moment itself within office hours, else their next beginning."""

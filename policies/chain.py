@@ -16,6 +16,7 @@ from policies.calendar import Calendar
 from policies.case import Case, Surface
 from policies.expression import ExpressionError
 from policies.facts import FACTS_VERSION, Facts, RecipientFacts
+from policies.followup import FollowUp
 from policies.groups import Groups
 from policies.index import WAYLAYING, Candidate, Index, is_shadow
 from policies.marks import Marks, Scale
@@ -51,7 +52,17 @@ class Policy:
     them. ``texts`` are the files that it was made of, by name.
     """
 
-    __slots__ = ("_index", "_outcomes", "_rules", "_surface", "needs_fields", "rules", "texts", "version")
+    __slots__ = (
+        "_index",
+        "_outcomes",
+        "_rules",
+        "_surface",
+        "followup",
+        "needs_fields",
+        "rules",
+        "texts",
+        "version",
+    )
 
     def __init__(
         self,
@@ -60,11 +71,13 @@ class Policy:
         surface: Surface | None = None,
         needs_fields: frozenset[str] = frozenset(),
         texts: Mapping[str, str] | None = None,
+        followup: FollowUp | None = None,
     ) -> None:
         self.rules = tuple(rules)
         self.version = version
         self.needs_fields = needs_fields
         self.texts: Mapping[str, str] = texts or {}
+        self.followup = followup or FollowUp()
         self._surface = surface or _bare()
         self._index = Index(self.rules)
         self._rules = {rule.id: rule for rule in self.rules}

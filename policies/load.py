@@ -1,10 +1,11 @@
 """Reading policy files: YAML to compiled rules, every fault at once with file, line and column.
 
-A policy folder has rule files, and beside them ``groups.yaml``, ``calendar.yaml`` and ``marks.yaml``; for
-each of those three that it lacks the built-in one stands. The rules of ``default/safety.yaml`` are always
-in force, and while no rule of the folder asks what cannot be decided (``undecidable``), so is that of
-``default/undecidable.yaml``. Files in ``examples/`` are no rules. :class:`PolicyFile` keeps the last good
-policy when the files are broken (promise 7). Raises :class:`policies.faults.ConfigFaults` and nothing else.
+A policy folder has rule files, and beside them ``groups.yaml``, ``calendar.yaml``, ``marks.yaml`` and
+``followup.yaml``; for each of those that it lacks the built-in one stands. The rules of
+``default/safety.yaml`` are always in force, and while no rule of the folder asks what cannot be decided
+(``undecidable``), so is that of ``default/undecidable.yaml``. Files in ``examples/`` are no rules.
+:class:`PolicyFile` keeps the last good policy when the files are broken (promise 7).
+Raises :class:`policies.faults.ConfigFaults` and nothing else.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from policies.document import MAX_OCTETS, Document, parse_documents
 from policies.entry import Entry
 from policies.expression import compile_once
 from policies.faults import ConfigFaults, Fault, Loc, faults_of, suggestion
+from policies.followup import FollowUp, FollowUpEntry, build_followup
 from policies.groups import GroupsEntry, build_groups
 from policies.marks import MarksEntry, build_marks
 from policies.reach import unreachable
@@ -38,8 +40,8 @@ DEFAULT = Path(__file__).parent / "default"
 SAFETY = DEFAULT / "safety.yaml"
 UNDECIDABLE = DEFAULT / "undecidable.yaml"
 LETTERS = DEFAULT / "letters.yaml"
-GROUPS, CALENDAR, MARKS = "groups.yaml", "calendar.yaml", "marks.yaml"
-SPECIAL = (GROUPS, CALENDAR, MARKS)  # at the top of a folder: no rules
+GROUPS, CALENDAR, MARKS, FOLLOWUP = "groups.yaml", "calendar.yaml", "marks.yaml", "followup.yaml"
+SPECIAL = (GROUPS, CALENDAR, MARKS, FOLLOWUP)  # at the top of a folder: no rules
 DEFAULT_SET = tuple(DEFAULT / name for name in ("letters.yaml", "protection.yaml", "desk.yaml", *SPECIAL))
 BUILT_IN = "default/"  # before the names of files that do not lie in the folder
 EXAMPLES = "examples"  # a folder beside the rules: letters with the verdicts expected of them
@@ -134,6 +136,7 @@ def _load(
         label = BUILT_IN
     reading = _Reading(limits, directory, faults)
     surface = reading.surface(own, shelf, label)
+    followup = reading.followup(own, shelf, label, surface)
     rules: dict[str, Rule] = {}
     used = {f"{BUILT_IN}{SAFETY.name}": shelf[f"{BUILT_IN}{SAFETY.name}"]}
     reading.rules(used, "", rules, surface, safety=True)
@@ -161,6 +164,7 @@ def _load(
         surface,
         frozenset(reading.fields),
         {name: octets.decode("utf-8-sig") for name, octets in used.items()},
+        followup,
     )
 
 
@@ -176,23 +180,39 @@ class _Reading:
 
     def surface(self, own: Mapping[str, bytes], shelf: Mapping[str, bytes], label: str) -> Surface:
         """Marks, groups and calendar; the built-in ones where the folder's are broken."""
-        stock = _Reading(self.limits, None, [])
 
         def found(name: str, model: type[M]) -> tuple[M, Document, list[Fault]]:
-            if name in own:
-                read = self._whole(own[name], f"{label}{name}", model)
-                if read is not None:
-                    return *read, self.faults
-            # Built-in groups name no agencies: nothing in them can be missing from the directory.
-            read = stock._whole(shelf[f"{BUILT_IN}{name}"], f"{BUILT_IN}{name}", model)
-            if read is None:
-                raise ConfigFaults(stock.faults)
-            return *read, stock.faults
+            return self._found(name, model, own, shelf, label)
 
         marks = build_marks(*found(MARKS, MarksEntry))
         entry, document, faults = found(GROUPS, GroupsEntry)
         groups = build_groups(entry, document, self.directory, faults)
         return Surface(marks, groups, build_calendar(*found(CALENDAR, CalendarEntry)))
+
+    def followup(
+        self, own: Mapping[str, bytes], shelf: Mapping[str, bytes], label: str, surface: Surface
+    ) -> FollowUp:
+        """How letters are followed up; the built-in way where the folder's file is broken."""
+        entry, document, faults = self._found(FOLLOWUP, FollowUpEntry, own, shelf, label)
+        builtin = document.file.startswith(BUILT_IN) and FOLLOWUP not in own
+        # The built-in file speaks of the built-in marks: a folder with other words of its own loses nothing.
+        said = [] if builtin else faults
+        return build_followup(entry, document, surface.marks, self.directory, said)
+
+    def _found(
+        self, name: str, model: type[M], own: Mapping[str, bytes], shelf: Mapping[str, bytes], label: str
+    ) -> tuple[M, Document, list[Fault]]:
+        """A file of the folder, or the built-in one where there is none or a broken one; where faults go."""
+        if name in own:
+            read = self._whole(own[name], f"{label}{name}", model)
+            if read is not None:
+                return *read, self.faults
+        # Built-in files name no agencies: nothing in them can be missing from the directory.
+        stock = _Reading(self.limits, None, [])
+        read = stock._whole(shelf[f"{BUILT_IN}{name}"], f"{BUILT_IN}{name}", model)
+        if read is None:
+            raise ConfigFaults(stock.faults)
+        return *read, stock.faults
 
     def rules(
         self,

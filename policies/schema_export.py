@@ -1,9 +1,9 @@
 """The shape of policy files as JSON Schema (draft 2020-12), for editors that check while one types.
 
 Made of the models that the loader itself uses, so it cannot say otherwise: ``json_schema()`` is of files of
-rules, with ``"groups"``, ``"calendar"`` and ``"marks"`` it is of the file of that name. A value may stand
-alone where a list of one may; what a schema cannot say (names that must exist, keys that exclude each
-other, expressions) the loader says.
+rules, with ``"groups"``, ``"calendar"``, ``"marks"`` and ``"followup"`` it is of the file of that name. A
+value may stand alone where a list of one may; what a schema cannot say (names that must exist, keys that
+exclude each other, expressions) the loader says.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from policies.calendar import CalendarEntry
 from policies.entry import Entry
+from policies.followup import FollowUpEntry
 from policies.groups import GroupsEntry
 from policies.load import RulesEntry
 from policies.marks import MarksEntry
@@ -21,6 +22,7 @@ FILES: dict[str, type[Entry]] = {
     "groups": GroupsEntry,
     "calendar": CalendarEntry,
     "marks": MarksEntry,
+    "followup": FollowUpEntry,
 }
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from tracker import policy_rows, schema
+from tracker import followups, policy_rows, schema
 from tracker.acceptance import Acceptance, Accepted, DeliveryDraft, envelope_digest
 from tracker.claims import Claim, Parcel
 from tracker.doubtful import DoubtfulAttempts
@@ -79,6 +79,9 @@ class AcceptDesk(Desk):
             self._registers.lock(conn, sorted(numbered))
         digests = [envelope_digest(a) for a in payloads]
         repeats = find_repeats(conn, payloads, digests)
+        for a, digest in zip(payloads, digests, strict=True):
+            if a.followup_ids and not followups.free(conn, a.followup_ids):
+                repeats[digest] = Accepted(letter_id=0, number=None, repeat=True)  # another node's mail stands
         halves = find_halves(conn, payloads)
         cited = find_cited(conn, payloads)
         fresh: list[tuple[Acceptance, bytes]] = []
@@ -207,6 +210,8 @@ class _Lot:
             self.hits += policy_rows.hit_rows(letter_id, a)
         for receipt_id in a.receipt_ids:
             self.settled.append({"b_id": receipt_id, "b_letter": letter_id})
+        if a.followup_ids:
+            followups.settle(self._conn, a.followup_ids, letter_id)
         return Accepted(letter_id=letter_id, number=text, claims=tuple(claims))
 
     def _not_yet(self, a: Acceptance, letter_id: int) -> list[DeliveryDraft]:
@@ -269,6 +274,8 @@ class _Lot:
                 "copy_by": d.copy_by,
                 "receipts_to": d.receipts_to,
                 "digest": d.digest,
+                "from_agency": a.agency,
+                "due_us": d.due_us,
             }
         )
         if d.state is State.HELD or d.state is State.REFUSED:

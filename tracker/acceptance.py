@@ -50,6 +50,7 @@ class DeliveryDraft:
     copy_by: str | None = None  # the rule that added this recipient
     receipts_to: str | None = None  # who gets the receipts, space-separated; None: the author
     digest: bool | None = None
+    due_us: int | None = None  # when this recipient's answer is due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,7 @@ class Acceptance:
     notify: tuple[str, ...] = ()  # who is told by mail that a rule applied
     receipt_for: int | None = None
     receipt_ids: tuple[int, ...] = ()  # receipts that this message settles
+    followup_ids: tuple[int, ...] = ()  # steps of follow-up that it settles
     hand_to: str | None = None  # lease owner that takes the deliveries at once
     lease_us: int = 0
 

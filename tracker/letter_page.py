@@ -83,6 +83,7 @@ class RecipientRow:
     attempts: tuple[AttemptLine, ...]
     intended: tuple[str, ...] = ()  # whom the author named, where policy delivers to another mailbox
     copy_by: str | None = None  # the rule that added this recipient
+    due_us: int | None = None  # when its answer is due
 
     def proven(self, event: Event) -> EvidenceLine | None:
         """The first evidence of that event, if there is any."""
@@ -242,7 +243,7 @@ def read(conn: Connection, viewer: Viewer, letter_id: int, *, at_us: int | None 
                 outcome=row.outcome,
                 grade=row.grade,
                 warned_us=row.warned_us,
-                due_us=head.due_us,
+                due_us=row.due_us,
                 at_us=at,
             ),
             next_us=row.next_us,
@@ -253,6 +254,7 @@ def read(conn: Connection, viewer: Viewer, letter_id: int, *, at_us: int | None 
             attempts=tuple(line for line in attempts if line.delivery_id == row.id),
             intended=tuple(row.intended.split(" ")) if row.intended else (),
             copy_by=row.copy_by,
+            due_us=row.due_us,
         )
         for row in rows
         if row.known

@@ -135,7 +135,7 @@ def _listed(conn: Connection, viewer: Viewer, ids: Sequence[int], at_us: int) ->
     rows: dict[int, list[ListedRecipient]] = defaultdict(list)
     known = row_with_evidence(viewer)
     for row in conn.execute(
-        select(delivery, letter.c.due_us, case((known, True), else_=False).label("known"))
+        select(delivery, case((known, True), else_=False).label("known"))
         .join(letter, letter.c.id == delivery.c.letter_id)
         .where(delivery.c.letter_id.in_(ids), row_by_name(viewer))
         .order_by(delivery.c.letter_id, delivery.c.id)

@@ -65,12 +65,13 @@ def day_us(day: date, zone: ZoneInfo) -> int:
 def is_late(
     *, state: str, outcome: str, grade: int, warned_us: int | None, due_us: int | None, at_us: int
 ) -> bool:
-    """Late on its way (the author was warned), or not processed by the letter's due date."""
+    """Late on its way (the author was warned), or not processed by the day that an answer was due."""
     if outcome not in LIVING:
         return False
     if warned_us is not None and state in (*QUEUED, State.HELD.value):
         return True
-    return due_us is not None and due_us < at_us and grade < Grade.PROCESSED and state != State.REFUSED.value
+    unanswered = grade < Grade.PROCESSED or outcome == Outcome.REOPENED.value
+    return due_us is not None and due_us < at_us and unanswered and state != State.REFUSED.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,14 +252,14 @@ def _asked_of_delivery(viewer: Viewer, query: Query, at_us: int) -> ColumnElemen
 
 
 def late_row(row: FromClause, at_us: int) -> ColumnElement[bool]:
-    """The condition of :func:`is_late`; to be used beside ``letter``."""
+    """The condition of :func:`is_late`."""
     return and_(
         row.c.outcome.in_(LIVING),
         or_(
             and_(row.c.warned_us.is_not(None), row.c.state.in_((*QUEUED, State.HELD.value))),
             and_(
-                letter.c.due_us < at_us,
-                row.c.grade < Grade.PROCESSED,
+                row.c.due_us < at_us,
+                or_(row.c.grade < Grade.PROCESSED, row.c.outcome == Outcome.REOPENED.value),
                 row.c.state != State.REFUSED.value,
             ),
         ),

@@ -29,6 +29,7 @@ from tracker.claims import Claim, ClaimDesk, Want
 from tracker.doubtful import DoubtfulAttempts
 from tracker.evidence import EvidenceBook
 from tracker.filing import Filed, Filing
+from tracker.followups import Claimed, FollowUpDesk, Lot
 from tracker.hold_desk import Decided, Decision, Expiry, HoldDesk
 from tracker.ledger import Checkpoint, Ledger, LedgerKey
 from tracker.link_work import AnswersDue, Linked, LinkJudgement
@@ -82,12 +83,14 @@ class Record:
         self.claim_desk = ClaimDesk(book, self.ids, doubtful)
         self.hold_desk = HoldDesk(archive, book, self.ids)
         self.registry_desk = RegistryDesk(archive, book, self.ids, self.registers)
+        self.followup_desk = FollowUpDesk(archive, book, self.ids)
         self.desks: dict[Desk, str] = {
             self.accept_desk: "accept",
             self.note_desk: "note",
             self.claim_desk: "claim",
             self.hold_desk: "hold",
             self.registry_desk: "registry",
+            self.followup_desk: "followup",
         }
         self.writer: Writer | RecordRoom = Writer(store, on_failure, book.flush, threaded=not room)
 
@@ -163,6 +166,12 @@ class Record:
         result: Linked = self.writer.call(self.registry_desk, judgement)
         self._tell([result])
         return result
+
+    def follow_up(self, lot: Lot) -> Claimed:
+        """Claim steps of follow-up, with their evidence."""
+        results: Claimed = self.writer.call(self.followup_desk, lot)
+        self._tell(results.steps)
+        return results
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         """Run ``fn(conn)`` in the writer's next transaction; for what is no evidence."""
@@ -242,7 +251,7 @@ class Record:
         """Tell the subscribers of notes that were handed in without waiting."""
         self._tell(results)
 
-    def _tell(self, results: Sequence[Accepted | Noted | Decided | Filed | Linked]) -> None:
+    def _tell(self, results: Sequence[Accepted | Noted | Decided | Filed | Linked | Claim]) -> None:
         if self._listeners:
             with self._listeners_lock:
                 for listener in self._listeners:

@@ -136,6 +136,8 @@ delivery = Table(
     Column("copy_by", Text),  # the rule that added this recipient
     Column("receipts_to", Text),  # who gets the receipts, space-separated; None: the author
     Column("digest", Boolean),  # receipts in a digest; None: as the settings say
+    Column("from_agency", Text),  # code of the sending agency
+    Column("due_us", BigInteger),  # when an answer of this recipient is due
 )
 Index("ix_delivery_letter_id", delivery.c.letter_id)
 Index("ix_delivery_agency_letter_id", delivery.c.agency, delivery.c.letter_id)
@@ -147,9 +149,25 @@ Index(
     "ix_delivery_untaken",
     delivery.c.agency,
     delivery.c.letter_id,
+    delivery.c.grade,
     sqlite_where=_untaken,
     postgresql_where=_untaken,
 )
+# Answers that are awaited: at an agency, by an agency, and all of them, in the order of their due dates.
+_awaited = text("due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND kind IN ('letter', 'shadow')")
+for _name, _first in (
+    ("ix_delivery_awaited", (delivery.c.agency,)),
+    ("ix_delivery_owed", (delivery.c.from_agency,)),
+    ("ix_delivery_due_us", ()),
+):
+    Index(
+        _name,
+        *_first,
+        delivery.c.due_us,
+        delivery.c.id,
+        sqlite_where=_awaited,
+        postgresql_where=_awaited,
+    )
 
 attempt = Table(
     "attempt",
@@ -450,6 +468,39 @@ Index(
     letter_link.c.letter_id,
     sqlite_where=_link_open,
     postgresql_where=_link_open,
+)
+
+# What follow-up has done: each step of a letter's plan once, each digest once a day. A row is written before
+# its mail is made, and settled in the transaction that accepts the mail.
+followup = Table(
+    "followup",
+    metadata,
+    _id(),
+    Column("subject", Text, nullable=False),  # id of the delivery, or whose digest: "MOH", "" for the whole
+    Column("step", Text, nullable=False),  # "2 working days before", "escalate", "expire"; of digests the day
+    Column("kind", Text, nullable=False),  # remind, escalate, expire, digest
+    Column("delivery_id", BigInteger, ForeignKey("delivery.id", ondelete="CASCADE")),
+    Column("letter_id", BigInteger),
+    Column("agency", Text),  # that is reminded
+    Column("recipient", Text, nullable=False, default=""),  # mailboxes, space-separated
+    Column("step_us", BigInteger, nullable=False),  # when the step was due by the plan
+    Column("at_us", BigInteger, nullable=False),  # when it was taken up
+    Column("state", Text, nullable=False),  # due, sent, noted (no mail), passed (a later one took its place)
+    Column("sent_letter_id", BigInteger),
+    UniqueConstraint("subject", "step"),
+)
+_followup_due = text("state = 'due'")
+Index("ix_followup_due", followup.c.id, sqlite_where=_followup_due, postgresql_where=_followup_due)
+Index("ix_followup_letter_id", followup.c.letter_id)
+Index("ix_followup_delivery_id", followup.c.delivery_id)
+
+# Which process does what only one of several nodes may do at a time.
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),  # node/incarnation
+    Column("until_us", BigInteger, nullable=False),
 )
 
 # Which process watches a mailbox, and how that goes.

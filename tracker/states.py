@@ -66,6 +66,7 @@ class Event(StrEnum):
     AUTO_REPLY = "auto-reply"  # noted, never counted
     REQUEUED = "requeued"
     FORWARDED = "forwarded"  # a mailbox there sent it on; no number and no new letter
+    REMINDED = "reminded"  # the agency was reminded of it, or somebody was told that it is late
     LINKED = "linked"  # another letter refers to it, and that says no more about it
 
 
@@ -119,6 +120,7 @@ MOVES: dict[Event, Effect] = {
     Event.EXPIRED: Effect(),
     Event.AUTO_REPLY: Effect(),
     Event.FORWARDED: Effect(),
+    Event.REMINDED: Effect(),
     Event.LINKED: Effect(),
 }
 

@@ -312,11 +312,19 @@ class Seeder:
             detail["reply"] = "550 5.7.1 Refused by policy: attachment type not permitted"
         self.note(letter_id, None, Step(event, 0, detail=detail), at, MOVES[event].grade, octets.sha256)
         for item, address in zip(to, addresses, strict=True):
-            self._delivery(letter_id, submission_id, item, address, at, kind)
+            self._delivery(letter_id, submission_id, item, address, at, kind, sender, due_in_us)
         return letter_id
 
     def _delivery(
-        self, letter_id: int, submission_id: int, item: To, address: str, at: int, kind: str
+        self,
+        letter_id: int,
+        submission_id: int,
+        item: To,
+        address: str,
+        at: int,
+        kind: str,
+        sender: str,
+        due_in_us: int | None,
     ) -> None:
         delivery_id = self.id(at)
         standing = Standing(State.QUEUED, Grade.ACCEPTED, Outcome.OPEN)
@@ -356,6 +364,8 @@ class Seeder:
                 expires_us=at + 5 * DAY,
                 changed_us=changed,
                 last_reply=last_reply,
+                from_agency=sender,
+                due_us=None if due_in_us is None else at + due_in_us,
             )
         )
         for step, when_us, grade in rows:

@@ -11,6 +11,13 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "lease",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("until_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
+    )
+    op.create_table(
         "policy_activation",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
@@ -176,6 +183,37 @@ def upgrade() -> None:
         sa.UniqueConstraint("hold_id", "account", name=op.f("uq_approval_hold_id_account")),
     )
     op.create_table(
+        "followup",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("step", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("delivery_id", sa.BigInteger(), nullable=True),
+        sa.Column("letter_id", sa.BigInteger(), nullable=True),
+        sa.Column("agency", sa.Text(), nullable=True),
+        sa.Column("recipient", sa.Text(), nullable=False),
+        sa.Column("step_us", sa.BigInteger(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("sent_letter_id", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["delivery.id"], name=op.f("fk_followup_delivery_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_followup")),
+        sa.UniqueConstraint("subject", "step", name=op.f("uq_followup_subject_step")),
+    )
+    with op.batch_alter_table("followup", schema=None) as batch_op:
+        batch_op.create_index("ix_followup_delivery_id", ["delivery_id"], unique=False)
+        batch_op.create_index(
+            "ix_followup_due",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("state = 'due'"),
+            postgresql_where=sa.text("state = 'due'"),
+        )
+        batch_op.create_index("ix_followup_letter_id", ["letter_id"], unique=False)
+
+    op.create_table(
         "referral",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("incoming_id", sa.BigInteger(), nullable=False),
@@ -212,9 +250,44 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("copy_by", sa.Text(), nullable=True))
         batch_op.add_column(sa.Column("receipts_to", sa.Text(), nullable=True))
         batch_op.add_column(sa.Column("digest", sa.Boolean(), nullable=True))
+        batch_op.add_column(sa.Column("from_agency", sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column("due_us", sa.BigInteger(), nullable=True))
+        batch_op.create_index(
+            "ix_delivery_awaited",
+            ["agency", "due_us", "id"],
+            unique=False,
+            sqlite_where=sa.text(
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND kind IN ('letter', 'shadow')"
+            ),
+            postgresql_where=sa.text(
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND kind IN ('letter', 'shadow')"
+            ),
+        )
+        batch_op.create_index(
+            "ix_delivery_due_us",
+            ["due_us", "id"],
+            unique=False,
+            sqlite_where=sa.text(
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND kind IN ('letter', 'shadow')"
+            ),
+            postgresql_where=sa.text(
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND kind IN ('letter', 'shadow')"
+            ),
+        )
+        batch_op.create_index(
+            "ix_delivery_owed",
+            ["from_agency", "due_us", "id"],
+            unique=False,
+            sqlite_where=sa.text(
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND kind IN ('letter', 'shadow')"
+            ),
+            postgresql_where=sa.text(
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND kind IN ('letter', 'shadow')"
+            ),
+        )
         batch_op.create_index(
             "ix_delivery_untaken",
-            ["agency", "letter_id"],
+            ["agency", "letter_id", "grade"],
             unique=False,
             sqlite_where=sa.text(
                 "state = 'sent' AND grade < 6 AND outcome = 'open' AND kind IN ('letter', 'shadow')"
@@ -226,3 +299,9 @@ def upgrade() -> None:
 
     with op.batch_alter_table("policy_version", schema=None) as batch_op:
         batch_op.add_column(sa.Column("note", sa.Text(), server_default="", nullable=False))
+    # What is awaited from before: the due date of a letter was that of all its recipients.
+    op.execute(
+        "UPDATE delivery SET due_us = (SELECT le.due_us FROM letter le WHERE le.id = delivery.letter_id), "
+        "from_agency = (SELECT le.agency FROM letter le WHERE le.id = delivery.letter_id) "
+        "WHERE letter_id IN (SELECT le.id FROM letter le WHERE le.due_us IS NOT NULL)"
+    )
