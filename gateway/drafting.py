@@ -128,6 +128,8 @@ class Drafting:
             message_id=message_id,
             references=facts.references,
             subject_number=facts.subject_number,
+            text_numbers=facts.text_numbers,
+            answer_effect=_answer_effect(verdicts, facts, agency),
             subject=facts.subject if letters else "",
             subject_fold=fold(facts.subject) if letters else "",
             digest=read.digest,
@@ -354,6 +356,14 @@ def _asked(
     }
     # Whether the next hop will report success is known when it has answered EHLO.
     return tuple([e.value if e in told[True] else f"{e.value}?" for e in told[False]])
+
+
+def _answer_effect(verdicts: Sequence[Verdict], facts: Facts, agency: Agency | None) -> str:
+    """What this letter does to one that it answers: a rule says it, else the agency that answers."""
+    if facts.automatic or agency is None:
+        return "nothing"
+    said = [v.answers for v in verdicts if v.answers is not None and not v.refused]
+    return said[-1] if said else agency.answers
 
 
 def _stored(

@@ -39,6 +39,7 @@ from policies.verdict import Decision, Kind
 from tracker import answering, matching
 from tracker.acceptance import Accepted
 from tracker.archive import ArchiveFull, Octets, Spool
+from tracker.cited_number import Citation, number_parts, numbers
 from tracker.header import Headers, scan
 from tracker.model import (
     Address,
@@ -46,6 +47,7 @@ from tracker.model import (
     Door,
     Envelope,
     LetterKind,
+    LetterNumber,
     Recipient,
     id_text,
     now_us,
@@ -302,16 +304,32 @@ class Intake:
         Asked only when something is referred to, in a thread: a plain letter does not wait for it.
         """
         facts = reading.facts
-        if facts.submitter is None or not (facts.references or facts.subject_number):
+        if facts.submitter is None or not (facts.references or facts.subject_number or reading.cites):
             return reading
+        facts = self._named(facts, reading.cites)
+        named = (facts.subject_number or "", *facts.text_numbers)
         found = await self._loop.run_in_executor(
-            self._executor, self._answered, facts.references, facts.subject_number, facts.submitter
+            self._executor, self._answered, facts.references, named, facts.submitter or ""
         )
-        return reading if found is None else replace(reading, facts=replace(facts, answered=found))
+        return replace(reading, facts=facts if found is None else replace(facts, answered=found))
 
-    def _answered(self, references: tuple[str, ...], number: str | None, agency: str) -> Answered | None:
+    def _named(self, facts: Facts, cites: tuple[Citation, ...]) -> Facts:
+        """The facts with the numbers that the letter refers to, in the shape in which we give them."""
+        shape, subject = self._settings.number_shape, facts.subject_number
+        exact = number_parts(subject) if subject else None
+        if exact is not None and exact.code:
+            subject = LetterNumber.shape(shape, exact.code, exact.year, exact.seq).text
+        if not cites:
+            return facts if subject == facts.subject_number else replace(facts, subject_number=subject)
+        addressed = list(dict.fromkeys(r.agency for r in facts.recipients if r.agency is not None))
+        named = numbers(cites, shape, facts.submitter, addressed)
+        return replace(facts, subject_number=subject, text_numbers=named)
+
+    def _answered(
+        self, references: tuple[str, ...], numbers: tuple[str, ...], agency: str
+    ) -> Answered | None:
         with self._record.read() as conn:
-            found = answering.letter_answered(conn, references, number, agency)
+            found = answering.letter_answered(conn, references, numbers, agency)
         if found is None:
             return None
         return Answered(

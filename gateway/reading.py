@@ -17,6 +17,7 @@ from gateway.reading_room import ContentReader
 from policies.content_letter import MAX_SIMPLE, Content, has_pgp_in_text, plain
 from policies.facts import Facts, Surroundings, compute
 from tracker.archive import Octets
+from tracker.cited_number import Citation, citations, cited
 from tracker.header import Headers, own_digest
 from tracker.mime import digests
 from tracker.model import Connection, Envelope, now_us
@@ -32,6 +33,7 @@ class Reading:
     digest: bytes | None
     parts: tuple[bytes, ...]
     results: tuple[Result, ...] = ()  # of our own checks
+    cites: tuple[Citation, ...] = ()  # letters that subject and first lines refer to
 
 
 class LetterReader:
@@ -89,9 +91,10 @@ class LetterReader:
         if structure is not None:
             made = digests(view, structure)
             parts = ((made.text,) if made.text else ()) + tuple([p.sha256 for p in made.parts])
-            return Reading(headers, facts, shown, own_digest(view, headers), parts)
+            cites = citations(facts.subject) + cited(view, structure)
+            return Reading(headers, facts, shown, own_digest(view, headers), parts, (), cites)
         own = content.own
         if own is None:  # cut off; this one is linear in the size, whatever the structure
             own = await self._loop.run_in_executor(self._executor, own_digest, view, headers)
         parts = ((content.text,) if content.text else ()) + content.parts
-        return Reading(headers, facts, shown, own, parts)
+        return Reading(headers, facts, shown, own, parts, (), citations(facts.subject) + content.cites)

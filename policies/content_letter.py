@@ -18,6 +18,7 @@ from policies.attachment_fact import AttachmentFact
 from policies.content import FAULTS
 from policies.content_finding import Bounds
 from policies.content_type import kinds
+from tracker.cited_number import Citation, cited
 from tracker.header import Buffer, Headers, own_digest, scan
 from tracker.mime import (
     HEADER_TYPES,
@@ -60,6 +61,7 @@ class Content:
     text: bytes | None = None
     parts: tuple[bytes, ...] = ()
     pgp: bool = False
+    cites: tuple[Citation, ...] = ()  # letters that the first lines refer to
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -70,6 +72,7 @@ class Content:
             "text": self.text.hex() if self.text is not None else None,
             "parts": [p.hex() for p in self.parts],
             "pgp": self.pgp,
+            "cites": [[c.code, c.year, c.seq, c.own] for c in self.cites],
         }
 
     @classmethod
@@ -83,6 +86,7 @@ class Content:
                 text=bytes.fromhex(data["text"]) if data["text"] is not None else None,
                 parts=tuple([bytes.fromhex(p) for p in data["parts"]]),
                 pgp=bool(data["pgp"]),
+                cites=tuple([Citation(*values) for values in data["cites"]]),
             )
         except (KeyError, TypeError, AttributeError) as e:
             raise ValueError(f"no content of a letter: {e!r}") from None
@@ -168,6 +172,7 @@ def read(octets: Buffer, bounds: Bounds | None = None) -> Content:
         text=made.text,
         parts=tuple([p.sha256 for p in made.parts]),
         pgp=has_pgp_in_text(octets, headers),
+        cites=cited(octets, structure),
     )
 
 

@@ -126,6 +126,7 @@ class Facts:
     references: tuple[str, ...] = ()
     subject: str = ""
     subject_number: str | None = None  # what looks like a letter number in the subject
+    text_numbers: tuple[str, ...] = ()  # those of letters that the first lines refer to
     automatic: frozenset[Automatic] = frozenset()
     content_type: str = "text/plain"
     crypto: Crypto = Crypto.NONE
@@ -221,7 +222,15 @@ _PLAIN = (
     "at_us",
     "reply_by_us",
 )
-_TUPLES = ("submitters", "references", "header_faults", "authentication", "stripped", "undecidable")
+_TUPLES = (
+    "submitters",
+    "references",
+    "text_numbers",
+    "header_faults",
+    "authentication",
+    "stripped",
+    "undecidable",
+)
 _PAIRS = ("marks", "fields", "results")
 _plain_of, _tuples_of, _pairs_of = attrgetter(*_PLAIN), attrgetter(*_TUPLES), attrgetter(*_PAIRS)
 

@@ -1,6 +1,6 @@
-"""Which letter a letter answers, asked before it is decided upon: by the subject's number, then by reference.
+"""Which letter a letter answers, asked before it is decided upon: by the numbers named, then by reference.
 
-The same order as acceptance links threads by (:mod:`tracker.same_letter`). One or two small queries by
+The same order as acceptance links letters by (:mod:`tracker.linking`). One or two small queries by
 index; nothing here fails but the database.
 """
 
@@ -41,13 +41,13 @@ _BY_ID = PreparedIn(
 
 
 def letter_answered(
-    conn: Connection, references: Sequence[str], number: str | None, agency: str
+    conn: Connection, references: Sequence[str], numbers: Sequence[str], agency: str
 ) -> Found | None:
     """The letter meant, if it is one that ``agency`` sent or that reached for it; else None.
 
     Whoever names another's number learns nothing of that letter's classification (DESIGN §6.5).
     """
-    found = _meant(conn, references, number)
+    found = _meant(conn, references, numbers)
     if found is None or found.agency == agency:
         return found
     d = delivery.c
@@ -55,11 +55,12 @@ def letter_answered(
     return found if conn.scalar(own) is not None else None
 
 
-def _meant(conn: Connection, references: Sequence[str], number: str | None) -> Found | None:
-    if number:
-        rows = _BY_NUMBER.all(conn, [number])
-        if rows:
-            return Found(*rows[0])
+def _meant(conn: Connection, references: Sequence[str], numbers: Sequence[str]) -> Found | None:
+    if numbers:
+        known = {row[1]: row for row in _BY_NUMBER.all(conn, list(numbers))}
+        for number in numbers:
+            if number in known:
+                return Found(*known[number])
     last = list(references[-MOST:])
     if not last:
         return None

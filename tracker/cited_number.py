@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tracker import charset
 from tracker.field_value import base64_octets
 from tracker.header import Buffer
 from tracker.mime import Part, Structure
+from tracker.model import LetterNumber
 from tracker.search import fold
 
 READ = 4096  # octets of the text that are looked at
@@ -125,6 +127,19 @@ def number_parts(text: str) -> Citation | None:
     """A letter's number that stands alone, such as one of a subject; None for what is none."""
     match = _NUMBER.fullmatch(fold(text))
     return _citation(match[0], own=False) if match is not None else None
+
+
+def numbers(
+    found: Iterable[Citation], shape: str, writer: str | None, addressed: Sequence[str]
+) -> tuple[str, ...]:
+    """The register numbers that citations mean, in the gateway's ``shape``. What names no agency means a
+    letter of those to whom this one goes («كتابكم»), or of the writer's own («كتابنا»)."""
+    out: dict[str, None] = {}
+    for one in found:
+        codes = [one.code] if one.code else [writer] if one.own and writer else list(addressed[:MOST])
+        for code in codes:
+            out.setdefault(LetterNumber.shape(shape, code or "", one.year, one.seq).text)
+    return tuple(out)[:MOST]
 
 
 def _after(text: str, at: int, own: bool) -> list[Citation]:

@@ -49,19 +49,21 @@ def test_the_letter_answered_is_the_number_else_the_last_reference(store: Store)
     write(store, 2)
     write(store, 3, kind="pass")
     with store.reader.connect() as conn:
-        by_number = letter_answered(conn, ("<2@mof>",), "MOF/2026/000001", "MOF")
+        by_number = letter_answered(conn, ("<2@mof>",), ("MOF/2026/000001",), "MOF")
         assert by_number is not None
         assert (by_number.id, by_number.classification, by_number.due_us) == (1, "secret", 77)
-        by_reference = letter_answered(conn, ("<1@mof>", "<2@mof>", "<unknown@x>"), "MOF/2026/999999", "MOF")
+        by_reference = letter_answered(
+            conn, ("<1@mof>", "<2@mof>", "<unknown@x>"), ("MOF/2026/999999",), "MOF"
+        )
         assert by_reference is not None and by_reference.id == 2
-        assert letter_answered(conn, ("<3@mof>",), None, "MOF") is None  # no letter
-        assert letter_answered(conn, (), None, "MOF") is None
-        assert letter_answered(conn, (), "MOF/2026/000001", "MOH") is None  # whoever it did not reach
+        assert letter_answered(conn, ("<3@mof>",), (), "MOF") is None  # no letter
+        assert letter_answered(conn, (), (), "MOF") is None
+        assert letter_answered(conn, (), ("MOF/2026/000001",), "MOH") is None  # whoever it did not reach
         many = tuple(f"<{n}@nobody>" for n in range(500))
-        last = letter_answered(conn, (*many, "<1@mof>"), None, "MOF")
+        last = letter_answered(conn, (*many, "<1@mof>"), (), "MOF")
         assert last is not None and last.id == 1
         assert (
-            letter_answered(conn, ("<1@mof>", *many), None, "MOF") is None
+            letter_answered(conn, ("<1@mof>", *many), (), "MOF") is None
         )  # only the last ones are asked for
 
 
@@ -91,7 +93,7 @@ def test_who_received_a_letter_answers_it(store: Store, state: str, known: bool)
             )
         )
     with store.reader.connect() as conn:
-        assert (letter_answered(conn, ("<1@mof>",), None, "MOH") is not None) == known
+        assert (letter_answered(conn, ("<1@mof>",), (), "MOH") is not None) == known
 
 
 def test_refusals_add_up_by_agency_day_and_rule(store: Store) -> None:
