@@ -14,7 +14,7 @@ from typing import Literal
 
 from policies.agency import Mode
 from policies.case import Case
-from policies.period import Period
+from policies.period import MAX_SECONDS, Period
 from policies.rule import WHEN, Effect, HoldSpec, Refusal, Route, Rule
 from policies.verdict import Action, HoldTerms, Kind, Verdict
 from tracker.model import Address
@@ -233,9 +233,13 @@ def _terms(case: Case, spec: HoldSpec) -> HoldTerms:
 
 
 def _due(case: Case, due: Period | None) -> int | None:
-    """What the author asked for stands before what a rule would give (Reply-By, RFC 2156)."""
-    if case.f.reply_by_us is not None:
-        return case.f.reply_by_us
+    """What the author asked for stands before what a rule would give (Reply-By, RFC 2156).
+
+    A date that is past, or further away than any span of a rule, is a mistake or worse.
+    """
+    asked = case.f.reply_by_us
+    if asked is not None and 0 < asked - case.f.at_us <= MAX_SECONDS * 1_000_000:
+        return asked
     return case.surface.calendar.add(case.f.at_us, due) if due is not None else None
 
 

@@ -237,6 +237,8 @@ def test_what_the_author_asks_for_is_due_then() -> None:
     assert one(DEFAULTS, letter(marks=urgent, reply_by_us=SUNDAY + 1)).due_us == SUNDAY + 1
     assert one(DEFAULTS, letter(marks=urgent)).due_us == DEFAULTS.calendar.add_working_days(SUNDAY, 3)
     assert one(DEFAULTS, letter()).due_us is None
+    for wrong in (SUNDAY - 1, SUNDAY, 253_402_300_800_000_000):
+        assert one(DEFAULTS, letter(reply_by_us=wrong)).due_us is None
 
 
 def test_a_hold_and_its_terms() -> None:
