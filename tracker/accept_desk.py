@@ -80,8 +80,8 @@ class AcceptDesk(Desk):
         digests = [envelope_digest(a) for a in payloads]
         repeats = find_repeats(conn, payloads, digests)
         for a, digest in zip(payloads, digests, strict=True):
-            if a.followup_ids and not followups.free(conn, a.followup_ids):
-                repeats[digest] = Accepted(letter_id=0, number=None, repeat=True)  # another node's mail stands
+            if a.followup_ids and not followups.free(conn, a.followup_ids):  # another node's mail stands
+                repeats[digest] = Accepted(letter_id=0, number=None, repeat=True)
         halves = find_halves(conn, payloads)
         cited = find_cited(conn, payloads)
         fresh: list[tuple[Acceptance, bytes]] = []

@@ -29,7 +29,7 @@ from tracker.claims import Claim, ClaimDesk, Want
 from tracker.doubtful import DoubtfulAttempts
 from tracker.evidence import EvidenceBook
 from tracker.filing import Filed, Filing
-from tracker.followups import Claimed, FollowUpDesk, Lot
+from tracker.followups import Claimed, FollowUpDesk, Lot, StepClaim
 from tracker.hold_desk import Decided, Decision, Expiry, HoldDesk
 from tracker.ledger import Checkpoint, Ledger, LedgerKey
 from tracker.link_work import AnswersDue, Linked, LinkJudgement
@@ -251,7 +251,7 @@ class Record:
         """Tell the subscribers of notes that were handed in without waiting."""
         self._tell(results)
 
-    def _tell(self, results: Sequence[Accepted | Noted | Decided | Filed | Linked | Claim]) -> None:
+    def _tell(self, results: Sequence[Accepted | Noted | Decided | Filed | Linked | StepClaim]) -> None:
         if self._listeners:
             with self._listeners_lock:
                 for listener in self._listeners:
