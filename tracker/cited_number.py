@@ -12,6 +12,7 @@ Never raises.
 
 from __future__ import annotations
 
+import binascii
 import html
 import re
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,7 @@ from tracker.mime import Part, Structure
 from tracker.model import LetterNumber
 from tracker.search import fold
 
-READ = 4096  # octets of the text that are looked at
+READ = 3072  # octets of the text that are looked at
 READ_HTML = 32_768  # the same with its tags
 SHOWN = 1500  # characters of it
 MOST = 4  # references of one text
@@ -42,7 +43,7 @@ _BREAKS = re.compile(r"<(?:br|/p|/div|/tr|/h[1-6])\b[^<>]{0,200}>", re.IGNORECAS
 _HINTS_LATIN = ("our ", "Our ", "OUR ")
 _HINTS = ("كت", "خط", "ذكر", "عمي", *_HINTS_LATIN)
 _HINT = re.compile(r"كت|خط|ذكر|عمي|[Oo][Uu][Rr] ")
-_NUMBERISH = re.compile(r"\d\s?[/\\\-\u2010-\u2015_]|[/\\\-\u2010-\u2015_]\s?\d")
+_YEARLY = re.compile(r"[2٢۲][0٠۰]\d\d")
 _MARKED = (
     (0x640, 0x641),
     (0x64B, 0x660),
@@ -92,11 +93,13 @@ def cited(octets: Buffer, structure: Structure) -> tuple[Citation, ...]:
 def citations(text: str) -> tuple[Citation, ...]:
     """What a text refers to, in its order, without repeats."""
     shown = text[:SHOWN]
-    # As quick a look as there is: most letters have neither a joined number nor such a word.
+    # As quick a look as there is: most letters have no joined number, no year or no such word.
     if not ("/" in shown or "-" in shown or "\\" in shown or "_" in shown or "–" in shown):
         return ()
-    hints = _HINTS_LATIN if shown.isascii() else _HINTS
-    if not any(hint in shown for hint in hints):
+    plain = shown.isascii()
+    if not ("20" in shown or (not plain and ("٢٠" in shown or "۲۰" in shown))):
+        return ()
+    if not any(hint in shown for hint in (_HINTS_LATIN if plain else _HINTS)):
         return ()
     starts = [match.start() for match in _HINT.finditer(shown)]
     quoted = _QUOTED.search(shown)
@@ -105,7 +108,7 @@ def citations(text: str) -> tuple[Citation, ...]:
     behind = 0  # what was looked at already
     for start in starts[:WINDOWS]:
         stop = min(start + WINDOW, end)
-        if start < behind or start >= end or _NUMBERISH.search(shown, start, stop) is None:
+        if start < behind or start >= end or _YEARLY.search(shown, start, stop) is None:
             continue
         window = shown[max(start - 12, 0) : stop].replace("\r", "").replace("\n\n", _LINE)
         for one in _cited(window.translate(_FOLD).lower()):
@@ -200,10 +203,8 @@ def _beginning(octets: Buffer, part: Part) -> str:
     most = READ_HTML if html_text else READ
     with memoryview(octets) as view, view[part.start : part.end] as content:
         if part.encoding == "base64":
-            raw = base64_octets(content[: most * 4 // 3])[:most]
+            raw = _unbase64(bytes(content[:most]))
         elif part.encoding == "quoted-printable":
-            import binascii
-
             raw = binascii.a2b_qp(bytes(content[: most * 2]))[:most]
         else:
             raw = bytes(content[:most])
@@ -217,3 +218,11 @@ def _beginning(octets: Buffer, part: Part) -> str:
         text = html.unescape(_TAGS.sub(" ", _BREAKS.sub("\n", text)))
         return "\n".join(line for line in (" ".join(one.split()) for one in text.split("\n")) if line)
     return text
+
+
+def _unbase64(content: bytes) -> bytes:
+    """The octets of the whole lines of base64."""
+    try:
+        return binascii.a2b_base64(content[: content.rfind(b"\n") + 1] or content)
+    except binascii.Error:
+        return base64_octets(content)
