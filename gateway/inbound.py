@@ -3,9 +3,11 @@
 1. The message is kept first: archive and record, as durably as a letter (kind ``report``).
 2. A DSN, MDN or bounce is matched to its delivery by the address it came to (:mod:`tracker.matching`)
    and noted; what proves nothing goes to the worklist with its reason.
-3. An out-of-office answer is noted and, like a person's own words, forwarded to the author.
-A repeat of the same report adds nothing. Raises what the record raises: the peer then gets 4xx and
-sends again, and nothing is noted twice.
+3. An out-of-office answer, or a refusal that calls itself a read receipt, is noted and, like a person's
+   own words, forwarded to the author.
+A repeat of the same report adds nothing; of read receipts, which a client may make anew each time it
+shows a letter, neither does one that tells what is known: it is not even kept. Raises what the record
+raises: the peer then gets 4xx and sends again, and nothing is noted twice.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from gateway import metrics
 from gateway.crossing import Crossing
@@ -60,6 +64,7 @@ class Inbound:
         self._schedule = schedule
         self._executor = executor
         self._loop = asyncio.get_running_loop()
+        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def take(
         self,
@@ -68,15 +73,45 @@ class Inbound:
         octets: Octets,
         headers: Headers,
         addresses: Sequence[Address],
+        agencies: tuple[str, ...],
     ) -> str:
-        """Keep and note one message for these return addresses; returns its id for the reply."""
+        """Keep and note one message for these return addresses; returns its id for the reply.
+
+        ``agencies``: those whose server hands it in, several where they share one.
+        """
         view = octets.view()
         reading: Reading = await self._loop.run_in_executor(self._executor, reading_of.read, view)
         tokens = [t for a in addresses if (t := self._reverse_path.parse(a)) is not None]
         sent = await self._loop.run_in_executor(self._executor, self.sent, tokens)
-        forward = reading.kind in (Kind.LETTER, Kind.AUTO_REPLY, Kind.UNPARSEABLE)
+        origin = self._origin(conn, octets, headers, agencies)
+        # What two copies of a receipt would tell at one time is told once: the second waits for the first.
+        turn = self._turns.setdefault(sent[0].letter_id if sent else 0, asyncio.Lock())
+        async with turn:
+            notes, strays = await self._loop.run_in_executor(
+                self._executor, self._meaning, reading, sent, origin, headers, envelope
+            )
+            if reading.kind is Kind.MDN and sent and not notes and not strays:
+                _log.info("a read receipt from [%s] tells nothing new", conn.peer)
+                metrics.REPORTS.labels(reading.kind.value, "known").inc()
+                return id_text(self._record.ids.next())
+            return await self._keep(conn, envelope, octets, headers, reading, sent, origin, notes, strays)
+
+    async def _keep(
+        self,
+        conn: Connection,
+        envelope: Envelope,
+        octets: Octets,
+        headers: Headers,
+        reading: Reading,
+        sent: Sequence[matching.Sent],
+        origin: matching.Origin,
+        notes: list[Note],
+        strays: list[matching.Stray],
+    ) -> str:
+        refused = any(told.refusal is not None for told in reading.dispositions)
+        forward = refused or reading.kind in (Kind.LETTER, Kind.AUTO_REPLY, Kind.UNPARSEABLE)
         drafts = self._forwards(sent) if forward else ()
-        at = now_us()
+        at = origin.at_us
         acceptance = Acceptance(
             submission_id=self._record.ids.next(),
             kind=LetterKind.PASS if drafts else LetterKind.REPORT,
@@ -93,23 +128,18 @@ class Inbound:
             facts={"v": 1, "report": reading.kind.value},
         )
         accepted: Accepted = await self._crossing.at_record(self._record.accept_desk, acceptance)
-        origin = matching.Origin(
-            agency=conn.agency,
-            peer=conn.peer,
-            at_us=at,
-            report=id_text(accepted.letter_id),
-            sha256=octets.sha256.hex(),
-        )
-        notes, strays = self._meaning(reading, sent, origin, headers, envelope)
-        if accepted.repeat and await self._known(sent, origin.report):
-            return origin.report
+        report = id_text(accepted.letter_id)
+        if accepted.repeat and await self._known(sent, report):
+            return report
         for note in notes:
-            await self._crossing.at_record(self._record.note_desk, note)
+            told = replace(note, detail={"report": report, **note.detail})
+            await self._crossing.at_record(self._record.note_desk, told)
         if strays:
+            strays = [replace(stray, detail={"report": report, **stray.detail}) for stray in strays]
             items = self._unclear(reading, strays, sent, headers, envelope, acceptance)
             await self._crossing.write(lambda conn: worklist.add(conn, items))
         metrics.REPORTS.labels(reading.kind.value, "yes" if notes else "no").inc()
-        return origin.report
+        return report
 
     def sent(self, tokens: Sequence[Token]) -> list[matching.Sent]:
         """The deliveries that return addresses name; asks the record."""
@@ -132,19 +162,49 @@ class Inbound:
     ) -> tuple[list[Note], list[matching.Stray]]:
         if not sent:
             return [], [matching.Stray(reason="its letter is no longer in the record", detail={})]
-        if reading.kind is Kind.MDN and reading.disposition is not None:
-            if reading.disposition.refusal and reading.reports:  # "deleted" that is a refusal in truth
-                return matching.from_reports(sent, reading.reports, origin, bounce=True)
-            return matching.from_disposition(sent, reading.disposition, origin)
+        if reading.kind is Kind.MDN:
+            return self._read(reading, sent, origin)
         if reading.kind in (Kind.DSN, Kind.BOUNCE):
             if not reading.reports:
                 return [], [matching.Stray(reason="a report that names no recipient", detail={})]
             return matching.from_reports(sent, reading.reports, origin, bounce=reading.kind is Kind.BOUNCE)
+        if reading.dispositions:  # said in words, to be read by a person
+            return self._read(reading, sent, origin)[0], []
         if reading.kind is Kind.AUTO_REPLY:
             boxes = headers.addresses("from")
             sender = boxes[0].spec if boxes else str(envelope.sender)
             return matching.from_auto_reply(sent, sender, origin), []
         return [], []
+
+    def _read(
+        self, reading: Reading, sent: Sequence[matching.Sent], origin: matching.Origin
+    ) -> tuple[list[Note], list[matching.Stray]]:
+        """What a read receipt proves that the record does not have yet."""
+        with self._record.read() as conn:
+            named = matching.recipients(conn, sent[0].letter_id, False)
+            notes, strays = matching.from_dispositions(sent, reading.dispositions, origin, named)
+            return matching.news(conn, notes, strays, sent[0].letter_id)
+
+    def _origin(
+        self, conn: Connection, octets: Octets, headers: Headers, agencies: tuple[str, ...]
+    ) -> matching.Origin:
+        boxes = headers.addresses("from")
+        author = boxes[0].address if len(boxes) == 1 and headers.count("from") == 1 else None
+        home = None
+        if author is not None:
+            directory, host = self._directory(), author.host
+            while home is None and "." in host:  # a server may write under its own name: mail.moh.gov.example
+                home = directory.by_domain(host)
+                host = host.partition(".")[2]
+        return matching.Origin(
+            agencies=agencies,
+            peer=conn.peer,
+            at_us=now_us(),
+            sha256=octets.sha256.hex(),
+            author=str(author) if author is not None else "",
+            author_agency=home.code if home is not None else None,
+            account=conn.account,
+        )
 
     def _forwards(self, sent: Sequence[matching.Sent]) -> tuple[DeliveryDraft, ...]:
         """The authors to whom a person's words, or an out-of-office answer, go on."""

@@ -169,7 +169,7 @@ def _inspect(name: str, octets: bytes, note: str) -> Inspection:
         subject=headers.text("subject"),
         attachments=attachment.look(octets, reading.structure, report=report),
         reports=reading.reports,
-        disposition=reading.disposition,
+        disposition=reading.disposition if report else None,
         refers_to=reading.refers_to,
         note=note or ", ".join(reading.structure.faults),
     )

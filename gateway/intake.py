@@ -223,7 +223,12 @@ class Intake:
         reports = [v for v in decision.verdicts if v.kind is Kind.REPORT and not v.refused]
         if reports:
             wire_id = await self._inbound.take(
-                conn, envelope, octets, reading.headers, [v.recipient.address for v in reports]
+                conn,
+                envelope,
+                octets,
+                reading.headers,
+                [v.recipient.address for v in reports],
+                reading.facts.submitters,
             )
         others = tuple(v for v in decision.verdicts if v not in reports)
         if any(not v.refused for v in others):

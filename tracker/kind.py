@@ -32,12 +32,17 @@ class Reading:
     kind: Kind
     structure: Structure
     reports: tuple[dsn.Report, ...] = ()
-    disposition: mdn.Disposition | None = None
+    dispositions: tuple[mdn.Disposition, ...] = ()  # in the words of a letter or an automatic answer, a hint
     refers_to: str | None = None  # the Message-ID of the message this one is about or answers
 
     @property
     def headers(self) -> Headers:
         return self.structure.headers
+
+    @property
+    def disposition(self) -> mdn.Disposition | None:
+        """The first disposition, if any is told."""
+        return self.dispositions[0] if self.dispositions else None
 
 
 _KNOWN = frozenset(
@@ -62,19 +67,21 @@ def read(octets: Buffer, structure: Structure | None = None, limits: Limits = LI
     parts = walk(octets, headers, limits) if structure is None else structure
     reports = dsn.read(octets, parts)
     receipt = mdn.read(octets, parts)
-    if receipt is not None and (reports is None or _receipt_first(parts)):
+    if receipt and (reports is None or _receipt_first(parts)):
         return Reading(
             kind=Kind.MDN,
             structure=parts,
-            reports=tuple(reports or _refusal(receipt)),
-            disposition=receipt,
-            refers_to=receipt.original_message_id,
+            reports=tuple(reports or ()),
+            dispositions=receipt,
+            refers_to=receipt[0].original_message_id,
         )
     if reports is not None:
         return _dsn(octets, parts, reports)
+    words = mdn.in_words(octets, parts)
+    said = (words,) if words is not None else ()
     strong = says_automatic(headers)
     if strong and not bounce.failure_subject(headers) and not bounce.from_mailer(headers):
-        return Reading(kind=Kind.AUTO_REPLY, structure=parts, refers_to=answers(headers))
+        return Reading(kind=Kind.AUTO_REPLY, structure=parts, dispositions=said, refers_to=answers(headers))
     wrapped = mdn.wrapped(octets, parts)
     plain = bounce.read(octets, parts, declared=wrapped is not None and wrapped.is_failure)
     if plain is not None:
@@ -85,23 +92,7 @@ def read(octets: Buffer, structure: Structure | None = None, limits: Limits = LI
             refers_to=plain.original_message_id or answers(headers),
         )
     found = Kind.AUTO_REPLY if strong or is_auto_reply(headers) else Kind.LETTER
-    return Reading(kind=found, structure=parts, refers_to=answers(headers))
-
-
-def _refusal(receipt: mdn.Disposition) -> list[dsn.Report]:
-    """A refusal that came as a receipt is a failure as well as what it says of itself."""
-    if receipt.refusal is None:
-        return []
-    return [
-        dsn.Report(
-            original_recipient=receipt.original_recipient,
-            final_recipient=receipt.final_recipient,
-            action="failed",
-            status=dsn.find_status(receipt.refusal),
-            diagnostic_code=receipt.refusal or None,
-            original_message_id=receipt.original_message_id,
-        )
-    ]
+    return Reading(kind=found, structure=parts, dispositions=said, refers_to=answers(headers))
 
 
 def is_message(headers: Headers) -> bool:

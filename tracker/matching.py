@@ -4,7 +4,9 @@ The report came to an address that only this gateway could have made, so the let
 single recipient the delivery) is known before a word of it is read. What it says is then a claim of
 the server it came from: it counts if that server is the receiving agency's own and the delivery had
 been sent; anything else is a :class:`Stray` for a person to look at. ``relayed`` and ``expanded``
-are not ``delivered``; only ``displayed`` counts as read.
+are not ``delivered``; only ``displayed`` counts as read, and a read receipt must come from its reader's
+own agency in the From field too. A receipt that tells what the record has already says nothing new
+(:func:`news`), however its octets differ from the first one's.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from sqlalchemy import Connection, select
 
 from tracker import schema
 from tracker.dsn import Report
-from tracker.mdn import Disposition
+from tracker.mdn import TYPES, Disposition
 from tracker.model import Address, AddressError
 from tracker.noting import Note
 from tracker.states import Event, State
@@ -49,14 +51,15 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a report came in, and where it is kept."""
+    """Where a report came in, and who says that he wrote it."""
 
-    agency: str | None  # code of the agency whose server handed it in
+    agencies: tuple[str, ...]  # codes of the agencies whose server handed it in: several may share one
     peer: str
     at_us: int
-    report: str  # id of the kept report, as text
     sha256: str
-    auth: str = ""
+    author: str = ""  # the one address in From; empty when there is none, or more than one
+    author_agency: str | None = None  # code of the agency under whose domains that address is
+    account: str | None = None  # who signed in, on submission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +117,15 @@ def _sent(conn: Connection, condition: Any) -> list[Sent]:
 
 
 def already_noted(conn: Connection, letters: Sequence[int], report: str) -> bool:
-    """True when evidence of this very report stands in the record of these letters."""
-    e = schema.evidence.c
-    rows = conn.execute(select(e.detail).where(e.letter_id.in_(letters), e.source.in_(("dsn", "mdn"))))
-    return any(isinstance(row.detail, dict) and row.detail.get("report") == report for row in rows)
+    """True when evidence of this very report stands in the record of these letters, or on the worklist."""
+    e, w = schema.evidence.c, schema.worklist.c
+    told = select(e.detail).where(e.letter_id.in_(letters), e.source.in_(("dsn", "mdn", "auto-reply")))
+    unclear = select(w.detail).where(w.letter_id.in_(letters))
+    return any(
+        isinstance(row.detail, dict) and row.detail.get("report") == report
+        for asked in (told, unclear)
+        for row in conn.execute(asked)
+    )
 
 
 def from_reports(
@@ -153,28 +161,135 @@ def from_reports(
     return notes, strays
 
 
-def from_disposition(
-    sent: Sequence[Sent], disposition: Disposition, origin: Origin
+def from_dispositions(
+    sent: Sequence[Sent], dispositions: Sequence[Disposition], origin: Origin, named: frozenset[str]
 ) -> tuple[list[Note], list[Stray]]:
-    """What a read receipt proves; anything but ``displayed`` is noted and raises nothing."""
-    detail = _detail(origin) | {
-        "type": disposition.type,
-        "mode": disposition.mode,
-        "sending_mode": disposition.sending_mode,
-        "modifiers": list(disposition.modifiers),
-        "final_recipient": disposition.final_recipient,
-        "original_message_id": disposition.original_message_id,
-        "reporting_ua": disposition.reporting_ua,
+    """What each disposition of a read receipt proves; anything but ``displayed`` is noted and raises nothing.
+
+    ``named`` are the keys of everybody whom the letter went to. What a program says in words only is
+    noted as a hint, and is no receipt that could be a stray.
+    """
+    notes: list[Note] = []
+    strays: list[Stray] = []
+    for told in dispositions:
+        detail = _detail(origin) | _told(told)
+        names = (told.original_recipient, told.final_recipient)
+        which = _which(sent, names if any(names) else (origin.author,), strict=True)
+        why = "names no recipient of this letter" if which is None else _doubt(which, origin)
+        if which is not None and why is None:
+            why = _reader_doubt(which, told, origin, named, alone=len(sent) == 1)
+        if which is not None and why is None:
+            event = Event.READ if told.is_read else Event.AUTO_REPLY
+            reporter = told.final_recipient or origin.author or which.recipient
+            notes.append(_note(which, event, "mdn", reporter, origin, detail))
+        elif why is not None and not told.in_words:
+            strays.append(Stray(reason=why, detail=detail))
+    return notes, strays
+
+
+def _reader_doubt(
+    which: Sent, told: Disposition, origin: Origin, named: frozenset[str], *, alone: bool
+) -> str | None:
+    """Why a read receipt cannot be the reader's own, if so.
+
+    Of a return address of one's own (``alone``) a deputy may have read; the one address of many
+    recipients does not tell them apart, so From must.
+    """
+    if told.type not in TYPES:
+        return "a receipt that says nothing known"
+    if origin.author_agency != which.agency:
+        return "its From is not of the recipient's agency"
+    key = _key(origin.author)
+    if key != which.recipient_key and (key in named or not alone):
+        return "one recipient speaks for another"
+    return None
+
+
+_MODES = ("manual-action", "automatic-action")
+_SENDING = ("mdn-sent-manually", "mdn-sent-automatically")
+_MODIFIERS = ("error", "warning", "superseded", "expired", "mailbox-terminated")
+
+
+def _told(told: Disposition) -> dict[str, Any]:
+    """What is kept of a disposition: words that RFC 8098 and its forerunners know, and short texts."""
+    detail: dict[str, Any] = {
+        "type": told.type if told.type in TYPES else (told.type or "")[:40],
+        "mode": told.mode if told.mode in _MODES else None,
+        "sending_mode": told.sending_mode if told.sending_mode in _SENDING else None,
+        "modifiers": [word for word in told.modifiers if word in _MODIFIERS],
+        "final_recipient": (told.final_recipient or "")[:254] or None,
+        "original_message_id": told.original_message_id,
+        "reporting_ua": (told.reporting_ua or "")[:200] or None,
     }
-    which = _which(sent, (disposition.original_recipient, disposition.final_recipient), strict=True)
-    if which is None:
-        return [], [Stray(reason="names no recipient of this letter", detail=detail)]
-    why = _doubt(which, origin)
-    if why is not None:
-        return [], [Stray(reason=why, detail=detail)]
-    event = Event.READ if disposition.is_read else Event.AUTO_REPLY
-    reporter = disposition.final_recipient or which.recipient
-    return [_note(which, event, "mdn", reporter, origin, detail)], []
+    if told.errors:
+        detail["errors"] = [text[:300] for text in told.errors[:5]]
+    if told.refusal is not None:
+        detail["refusal"] = told.refusal
+    if told.wrapped or told.in_words:
+        detail["machine_readable"] = False
+    if told.in_words:
+        detail["in_words"] = True
+    return detail
+
+
+def news(
+    conn: Connection, notes: Sequence[Note], strays: Sequence[Stray], letter_id: int | None
+) -> tuple[list[Note], list[Stray]]:
+    """What of a read receipt the record does not have yet: a replay leaves nothing.
+
+    Of one delivery each disposition counts once in each mode. Of receipts that prove nothing a letter has
+    at most ``MOST_STRAYS`` on the worklist, and no two that a person could not tell apart.
+    """
+    e, w = schema.evidence.c, schema.worklist.c
+    ids = {note.delivery_id for note in notes}
+    letters = select(schema.delivery.c.letter_id).where(schema.delivery.c.id.in_(ids))
+    rows = conn.execute(
+        select(e.delivery_id, e.event, e.detail).where(
+            e.letter_id.in_(letters), e.delivery_id.in_(ids), e.source == "mdn"
+        )
+    )
+    have = {(row.delivery_id, row.event, _tale(row.detail)) for row in rows} if ids else set()
+    fresh: list[Note] = []
+    for note in notes:
+        tale = (note.delivery_id, note.event.value, _tale(note.detail))
+        if tale not in have:
+            have.add(tale)
+            fresh.append(note)
+    if not strays:
+        return fresh, []
+    open_ones = conn.execute(
+        select(w.reason, w.detail)
+        .where(w.letter_id == letter_id, w.kind == "mdn", w.state == "open")
+        .limit(MOST_STRAYS)
+    ).all()
+    seen = {(row.reason, _stray_tale(row.detail)) for row in open_ones}
+    room = MOST_STRAYS - len(open_ones)
+    left: list[Stray] = []
+    for stray in strays:
+        tale_of = (stray.reason, _stray_tale(stray.detail))
+        if tale_of not in seen and len(left) < room:
+            seen.add(tale_of)
+            left.append(stray)
+    return fresh, left
+
+
+MOST_STRAYS = 20
+
+
+def _tale(detail: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes two receipts of one delivery say the same."""
+    kept = detail if isinstance(detail, dict) else {}
+    return (
+        kept.get("type"),
+        kept.get("mode"),
+        "error" in (kept.get("modifiers") or ()),
+        bool(kept.get("in_words")),
+    )
+
+
+def _stray_tale(detail: dict[str, Any]) -> tuple[Any, ...]:
+    kept = detail if isinstance(detail, dict) else {}
+    return *_tale(kept), kept.get("final_recipient"), kept.get("agency"), kept.get("from")
 
 
 def from_auto_reply(sent: Sequence[Sent], sender: str, origin: Origin) -> list[Note]:
@@ -186,7 +301,13 @@ def from_auto_reply(sent: Sequence[Sent], sender: str, origin: Origin) -> list[N
 
 
 def _detail(origin: Origin) -> dict[str, Any]:
-    return {"report": origin.report, "sha256": origin.sha256, "peer": origin.peer, "agency": origin.agency}
+    agency = origin.agencies[0] if len(origin.agencies) == 1 else None
+    detail: dict[str, Any] = {"sha256": origin.sha256, "peer": origin.peer, "agency": agency}
+    if origin.author:
+        detail["from"] = origin.author[:254]
+    if origin.account is not None:
+        detail["account"] = origin.account
+    return detail
 
 
 def _note(
@@ -208,13 +329,7 @@ def _which(sent: Sequence[Sent], names: Sequence[str | None], strict: bool = Fal
     ``strict``: even the only one must be named, by some spelling of its address (an MDN proves what a
     person at that address did; a DSN after a redirection may well name another one).
     """
-    keys = []
-    for name in names:
-        if name:
-            try:
-                keys.append(Address.parse(name).key)
-            except AddressError:
-                keys.append(name.casefold())
+    keys = [_key(name) for name in names if name]
     for key in keys:
         for one in sent:
             if one.recipient_key == key:
@@ -224,9 +339,16 @@ def _which(sent: Sequence[Sent], names: Sequence[str | None], strict: bool = Fal
     return None
 
 
+def _key(name: str) -> str:
+    try:
+        return Address.parse(name).key
+    except AddressError:
+        return name.casefold()
+
+
 def _doubt(which: Sent, origin: Origin) -> str | None:
     """Why a report about this delivery cannot be believed, if so."""
-    if origin.agency is None or origin.agency != which.agency:
+    if which.agency is None or which.agency not in origin.agencies:
         return "came in from another server than the recipient's agency's own"
     if which.state in (State.QUEUED, State.HELD, State.REFUSED):
         return "speaks of a letter that has not been sent there"

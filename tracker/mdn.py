@@ -1,9 +1,11 @@
 """Message disposition notifications, the read receipts (RFC 8098; older forms RFC 2298, RFC 3798).
 
-``read`` gives what the machine part says, or what a receipt wrapped in ``winmail.dat`` says, or None.
-Only ``displayed`` counts as read; ``processed`` means a rule acted without showing, ``deleted`` may be
-unread, ``automatic-action`` means that no person decided. Exchange leaves Original-Message-ID out:
-then In-Reply-To, References or the returned header tells which message it was. Never raises.
+``read`` gives what the machine part says, or what a receipt wrapped in ``winmail.dat`` says, or nothing; a
+message may tell several dispositions, in several parts, blocks or fields. Only ``displayed`` counts as
+read; ``processed`` means a rule acted without showing, ``deleted`` may be unread, ``automatic-action``
+means that no person decided. Exchange leaves Original-Message-ID out: then In-Reply-To, References or the
+returned header tells which message it was. ``in_words`` is for programs that write only sentences: what
+they say is a hint and no receipt. Never raises.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ MAX_TNEF = 1 << 20  # octets of a winmail.dat that is looked into
 TYPES = frozenset({"displayed", "deleted", "dispatched", "processed", "denied", "failed"})
 
 MAX_TEXT = 1 << 16  # octets of a text that is looked through for the fields of a receipt
+MAX_WORDS = 4096  # octets of a text that says in words that a message was read
+MAX_TOLD = 20  # dispositions of one message
 
 _TEXT_FIELDS = re.compile(
     rb"^(?:Reporting-UA|Original-Recipient|Final-Recipient|Original-Message-ID|Disposition)[ \t]*:",
@@ -32,10 +36,9 @@ _TELLS = re.compile(
     rb"^Disposition[ \t]*:[ \t]*(?:manual|automatic)-action[ \t]*/", re.IGNORECASE | re.MULTILINE
 )
 _COMMENT = re.compile(r"\([^()]{0,500}\)")
-_DISPOSITION = re.compile(
-    r"\s*(?:(?P<mode>[A-Za-z-]+)\s*(?:/\s*(?P<sending>[A-Za-z-]+))?\s*;)?\s*(?P<type>[A-Za-z-]+)"
-    r"\s*(?:/\s*(?P<modifiers>[^;\r\n]*))?"
-)
+_MODE = re.compile(r"\s*(?P<mode>[A-Za-z-]+)\s*(?:/\s*(?P<sending>[A-Za-z-]+))?\s*;")
+_WORD = re.compile(r"\s*([A-Za-z-]+)")
+_BLANK = re.compile(rb"\n(?:[ \t\r]*\n)+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,24 +57,46 @@ class Disposition:
     errors: tuple[str, ...] = ()  # texts of Error, Failure and Warning fields
     in_reply_to: str | None = None
     wrapped: bool = False  # read from TNEF, where there is no machine part
+    in_words: bool = False  # a sentence for people says so, nothing for machines
     refusal: str | None = None  # what a filter said that refused the message and calls that ``deleted``
 
     @property
     def is_read(self) -> bool:
         """True when the program says that the message was shown (RFC 8098 §3.2.6.2)."""
-        return self.type == "displayed" and "error" not in self.modifiers
+        return self.type == "displayed" and "error" not in self.modifiers and not self.in_words
 
 
-def read(octets: Buffer, structure: Structure | None = None) -> Disposition | None:
-    """The disposition that a message reports, or None if it is no receipt."""
+def read(octets: Buffer, structure: Structure | None = None) -> tuple[Disposition, ...]:
+    """The dispositions that a message reports, in its order; none if it is no receipt."""
     parts = walk(octets) if structure is None else structure
-    part = parts.first(*NOTIFICATION_TYPES)
-    if part is not None:
-        return _from_fields(octets, parts, decoded(octets, part))
+    machine = [p for p in parts.parts if p.content_type in NOTIFICATION_TYPES and p.within < 0]
+    if machine:
+        told = [d for part in machine[:MAX_TOLD] for d in _from_part(octets, parts, decoded(octets, part))]
+        return tuple(told[:MAX_TOLD])
     return _from_text(octets, parts) or _from_tnef(octets, parts)
 
 
-def _from_text(octets: Buffer, structure: Structure) -> Disposition | None:
+def in_words(octets: Buffer, structure: Structure) -> Disposition | None:
+    """What a message without any machine part says in words, subject and text agreeing; else None."""
+    top = structure.headers
+    if phrases.READ_SUBJECT.search((top.text("subject") or "")[:300]) is None:
+        return None
+    part = next((p for p in structure.leaves() if p.content_type == "text/plain" and p.within < 0), None)
+    if part is None or part.end - part.start > MAX_WORDS:
+        return None
+    if phrases.READ_WORDS.search(text_of(octets, part, limit=MAX_WORDS)) is None:
+        return None
+    reader = top.addresses("from")
+    return Disposition(
+        final_recipient=reader[0].spec if reader else None,
+        original_message_id=original(octets, structure),
+        type="displayed",
+        in_reply_to=(message_ids(top.raw("in-reply-to")) or (None,))[0],
+        in_words=True,
+    )
+
+
+def _from_text(octets: Buffer, structure: Structure) -> tuple[Disposition, ...]:
     """Some programs write the fields of a receipt into its text and forget the part."""
     declared = structure.root.params.get("report-type", "").lower() == "disposition-notification"
     for part in structure.leaves():
@@ -80,56 +105,81 @@ def _from_text(octets: Buffer, structure: Structure) -> Disposition | None:
         content = decoded(octets, part)
         fields = _TEXT_FIELDS.search(content)
         if fields is not None and (declared or _TELLS.search(content)):
-            return _from_fields(octets, structure, content[fields.start() :])
-    return None
+            return _from_part(octets, structure, content[fields.start() :])
+    return ()
 
 
-def _from_fields(octets: Buffer, structure: Structure, content: bytes) -> Disposition:
+def _from_part(octets: Buffer, structure: Structure, content: bytes) -> tuple[Disposition, ...]:
+    """What one machine part tells: of one recipient, as RFC 8098 §3 has it, or of one in each block."""
     content = content[:MAX_PART].lstrip(b"\r\n\t ")
     if b"\n" not in content:
         content = content.replace(b"\r", b"\n")
-    # Some programs part the fields by blank lines; every field counts.
-    fields = scan(re.sub(rb"\n(?:[ \t\r]*\n)+", b"\n", content))
-    told = decode_words(fields.raw("disposition") or b"")
-    while told != (bare := _COMMENT.sub(" ", told)):
-        told = bare
-    found = _DISPOSITION.match(told[:500])
+    blocks = [scan(block + b"\n") for block in _BLANK.split(content)[: 2 * MAX_TOLD]]
+    whole = [b for b in blocks if "disposition" in b and "final-recipient" in b]
+    if len(whole) < 2:
+        # Some programs part the fields by blank lines; every field counts.
+        whole = [scan(_BLANK.sub(b"\n", content))]
+    return tuple(d for fields in whole for d in _from_fields(octets, structure, fields))[:MAX_TOLD]
+
+
+def _from_fields(octets: Buffer, structure: Structure, fields: Headers) -> list[Disposition]:
     top = structure.headers
     answers = message_ids(top.raw("in-reply-to"))
-    return Disposition(
-        final_recipient=dsn.recipient(fields.plain("final-recipient")),
-        original_recipient=dsn.recipient(fields.plain("original-recipient"), decode_xtext=True),
-        original_message_id=message_id(fields.raw("original-message-id")) or original(octets, structure),
-        mode=_word(found, "mode"),
-        sending_mode=_word(found, "sending"),
-        type=_word(found, "type"),
-        modifiers=_modifiers(found),
-        reporting_ua=fields.text("reporting-ua"),
-        gateway=fields.text("mdn-gateway"),
-        errors=tuple(decode_words(v) for n in ("error", "failure", "warning") for v in fields.all(n)[:20]),
-        in_reply_to=answers[0] if answers else None,
-        refusal=_refusal(octets, structure, found),
-    )
+    return [
+        Disposition(
+            final_recipient=dsn.recipient(fields.plain("final-recipient")),
+            original_recipient=dsn.recipient(fields.plain("original-recipient"), decode_xtext=True),
+            original_message_id=message_id(fields.raw("original-message-id")) or original(octets, structure),
+            mode=mode,
+            sending_mode=sending,
+            type=kind,
+            modifiers=modifiers,
+            reporting_ua=fields.text("reporting-ua"),
+            gateway=fields.text("mdn-gateway"),
+            errors=tuple(
+                decode_words(v) for n in ("error", "failure", "warning") for v in fields.all(n)[:20]
+            ),
+            in_reply_to=answers[0] if answers else None,
+            refusal=_refusal(octets, structure, mode, kind),
+        )
+        for value in fields.all("disposition")[:MAX_TOLD] or [b""]
+        for mode, sending, kind, modifiers in _told(decode_words(value))
+    ]
 
 
-def _refusal(octets: Buffer, structure: Structure, found: re.Match[str] | None) -> str | None:
+def _told(text: str) -> list[tuple[str | None, str | None, str | None, tuple[str, ...]]]:
+    """Mode, sending mode, type and modifiers of a Disposition field; several when it names several types."""
+    text = text[:500]
+    while text != (bare := _COMMENT.sub(" ", text)):
+        text = bare
+    found = _MODE.match(text)
+    mode = sending = None
+    if found is not None and found["mode"].lower() not in TYPES:
+        mode, sending = found["mode"].lower(), (found["sending"] or "").lower() or None
+        text = text[found.end() :]
+    told: list[tuple[str | None, list[str]]] = []
+    for item in re.split("[,;]", text):
+        word, _, modifier = item.partition("/")
+        name = _WORD.match(word)
+        kind = name[1].lower() if name is not None else None
+        if not told or kind in TYPES:
+            told.append((kind, [modifier]))
+        else:
+            told[-1][1].append(item)
+    return [
+        (mode, sending, kind, tuple(w for m in modifiers if (w := m.strip().lower()))[:20])
+        for kind, modifiers in told
+    ]
+
+
+def _refusal(octets: Buffer, structure: Structure, mode: str | None, kind: str | None) -> str | None:
     """The words of a refusal (Sieve, RFC 5429 §2.1.2; over quota) that calls itself ``deleted``."""
-    if _word(found, "type") != "deleted" or _word(found, "mode") != "automatic-action":
+    if kind != "deleted" or mode != "automatic-action":
         return None
     words = next((p for p in structure.leaves() if p.content_type == "text/plain" and p.within < 0), None)
     text = " ".join(text_of(octets, words, limit=MAX_TEXT).split())[:1000] if words else ""
     subject = structure.headers.text("subject") or ""
     return text if phrases.REJECTED.search(f"{subject[:300]} {text}") else None
-
-
-def _word(found: re.Match[str] | None, group: str) -> str | None:
-    word = found[group] if found else None
-    return word.lower() if word else None
-
-
-def _modifiers(found: re.Match[str] | None) -> tuple[str, ...]:
-    text = found["modifiers"] if found else None
-    return tuple(w.strip().lower() for w in text.split(",") if w.strip())[:20] if text else ()
 
 
 def original(octets: Buffer, structure: Structure) -> str | None:
@@ -159,10 +209,10 @@ def wrapped(octets: Buffer, structure: Structure) -> tnef.Tnef | None:
     return None
 
 
-def _from_tnef(octets: Buffer, structure: Structure) -> Disposition | None:
+def _from_tnef(octets: Buffer, structure: Structure) -> tuple[Disposition, ...]:
     found = wrapped(octets, structure)
     if found is None or not (found.is_read_receipt or found.is_not_read):
-        return None
+        return ()
     top: Headers = structure.headers
     reader = top.addresses("from")
     texts = found.texts
@@ -174,10 +224,12 @@ def _from_tnef(octets: Buffer, structure: Structure) -> Disposition | None:
         ),
         None,
     )
-    return Disposition(
-        final_recipient=reader[0].spec if reader else None,
-        original_message_id=original(octets, structure) or told,
-        type="displayed" if found.is_read_receipt else "deleted",
-        in_reply_to=(message_ids(top.raw("in-reply-to")) or (None,))[0],
-        wrapped=True,
+    return (
+        Disposition(
+            final_recipient=reader[0].spec if reader else None,
+            original_message_id=original(octets, structure) or told,
+            type="displayed" if found.is_read_receipt else "deleted",
+            in_reply_to=(message_ids(top.raw("in-reply-to")) or (None,))[0],
+            wrapped=True,
+        ),
     )

@@ -107,6 +107,26 @@ REJECTED = _any(
     r"reject", r"refus", r"not (?:be )?accept", r"quota", r"رفض", r"مرفوض", r"abgelehnt", r"abgewiesen"
 )
 
+# Subjects and sentences of receipts that have nothing for machines in them.
+READ_SUBJECT = _any(
+    r"^\s*(?:read|lue?|gelesen|le[íi]d[oa]|lid[oa]|letto|gelezen|läst|lest|luettu|przeczytan[oae]|přečteno)\s*:",
+    r"^\s*(?:olvasva|okundu|прочитано|прочтено|開封済み|已读|已讀|읽음)\s*[:：]",
+    r"^\s*(?:مقروءة?|قراءة|قرئت?|قُرئت?|تمت (?:ال)?قراءة)\s*:",
+    r"^\s*(?:re: )?(?:return|read) receipt", r"receipt \((?:read|displayed|opened)\)",
+    r"lesebestätigung", r"(?:accusé|confirmation) de lecture", r"confirmaci[óo]n de lectura",
+    r"confirmação de leitura", r"conferma di lettura", r"leesbevestiging", r"okundu bilgisi",
+    r"уведомление о прочтении", r"開封(?:確認|通知)", r"(?:إشعار|إيصال|تأكيد) ب?(?:ال)?(?:قراءة|اطلاع)",
+)  # fmt: skip
+READ_WORDS = _any(
+    r"\b(?:was|has been|have been) (?:read|displayed|opened|viewed|seen)\b", r"\bwurde\b[^\n]{0,80}\bgelesen",
+    r"\ba été (?:lue?|affiché|ouvert|consulté)", r"\b(?:fue|ha sido) (?:le[íi]d[oa]|abiert[oa])",
+    r"\bfoi (?:lid[oa]|abert[oa])", r"\bè stat[oa] (?:lett[oa]|apert[oa]|visualizzat[oa])",
+    r"\bis\b[^\n]{0,40}\bgelezen", r"\bprzeczytan[oay]\b", r"\bpřečten[oa]\b", r"\bokun(?:du|muştur)\b",
+    r"был[оаи]? (?:прочитан|прочтен|открыт)", r"прочитано", r"開封(?:され|済)",
+    r"已(?:被)?(?:阅读|閱讀|读取|讀取)",
+    r"(?:تمت?|جرت?) (?:ال)?(?:عرض|قراءة|فتح|اطلاع)", r"(?:قُ?رئت|قُ?رئ|فُ?تحت|عُ?رضت) (?:ال)?رسال",
+)  # fmt: skip
+
 # Subjects of automatic answers.
 AWAY = _any(
     r"out[- ]of[- ](?:the[- ])?office",

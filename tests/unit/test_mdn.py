@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracker import mdn, tnef
+from tracker.mime import walk
 
 MANUAL, AUTOMATIC = "manual-action", "automatic-action"
 BY_HAND, UNASKED = "mdn-sent-manually", "mdn-sent-automatically"
@@ -24,8 +25,14 @@ def receipt(fields: bytes, header: bytes = b"", words: bytes = b"It was read.", 
     ) % (header, words, fields, rest)
 
 
+def one(octets: bytes) -> mdn.Disposition:
+    """The only disposition of a message."""
+    (found,) = mdn.read(octets)
+    return found
+
+
 def test_all_fields() -> None:
-    found = mdn.read(
+    found = one(
         receipt(
             b"Reporting-UA: mail.example; Client 1\r\nMDN-Gateway: smtp; gw.example\r\n"
             b"Original-Recipient: rfc822;office@health.example\r\n"
@@ -69,8 +76,7 @@ def test_all_fields() -> None:
     ],
 )
 def test_dispositions(value: bytes, expected: tuple[str | None, str | None, str | None, bool]) -> None:
-    found = mdn.read(receipt(b"Final-Recipient: rfc822;a@b.example\r\nDisposition: " + value + b"\r\n"))
-    assert found is not None
+    found = one(receipt(b"Final-Recipient: rfc822;a@b.example\r\nDisposition: " + value + b"\r\n"))
     assert (found.mode, found.sending_mode, found.type, found.is_read) == expected
 
 
@@ -86,10 +92,10 @@ def test_dispositions(value: bytes, expected: tuple[str | None, str | None, str 
     ],
 )
 def test_which_message_it_is_about(header: bytes, fields: bytes, rest: bytes, original: str | None) -> None:
-    found = mdn.read(
+    found = one(
         receipt(fields + b"Disposition: manual-action/MDN-sent-manually; displayed\r\n", header, rest=rest)
     )
-    assert found is not None and found.original_message_id == original
+    assert found.original_message_id == original
 
 
 def test_a_refusal_that_calls_itself_deleted() -> None:
@@ -97,30 +103,29 @@ def test_a_refusal_that_calls_itself_deleted() -> None:
         b"Final-Recipient: rfc822;a@b.example\r\n"
         b"Disposition: automatic-action/MDN-sent-automatically; deleted\r\n"
     )
-    refused = mdn.read(receipt(fields, words=b"Your message was automatically rejected:\r\nToo large"))
-    assert refused is not None
+    refused = one(receipt(fields, words=b"Your message was automatically rejected:\r\nToo large"))
     assert refused.refusal == "Your message was automatically rejected: Too large"
-    unread = mdn.read(receipt(fields, words=b"Your message was deleted without being read"))
-    assert unread is not None and unread.refusal is None
-    by_hand = mdn.read(receipt(fields.replace(b"automatic-action", b"manual-action"), words=b"I rejected it"))
-    assert by_hand is not None and by_hand.refusal is None
+    unread = one(receipt(fields, words=b"Your message was deleted without being read"))
+    assert unread.refusal is None
+    by_hand = one(receipt(fields.replace(b"automatic-action", b"manual-action"), words=b"I rejected it"))
+    assert by_hand.refusal is None
 
 
 def test_fields_in_the_text() -> None:
     fields = (
         b"Final-Recipient: rfc822; a@b.example\r\nDisposition: manual-action/MDN-sent-manually; displayed\r\n"
     )
-    found = mdn.read(b"From: a@b.example\r\n\r\nThis is a receipt.\r\n\r\n" + fields)
-    assert found is not None and found.is_read and found.final_recipient == "a@b.example"
+    found = one(b"From: a@b.example\r\n\r\nThis is a receipt.\r\n\r\n" + fields)
+    assert found.is_read and found.final_recipient == "a@b.example"
     quoted = b"From: a@b.example\r\n\r\nWhat is this?\r\n> " + fields.replace(b"\r\n", b"\r\n> ")
-    assert mdn.read(quoted) is None
-    assert mdn.read(b"From: a@b.example\r\n\r\nDisposition: friendly\r\n") is None
+    assert mdn.read(quoted) == ()
+    assert mdn.read(b"From: a@b.example\r\n\r\nDisposition: friendly\r\n") == ()
 
 
 def test_an_enclosed_receipt_is_a_letters_attachment() -> None:
     inner = receipt(b"Disposition: manual-action/MDN-sent-manually; displayed\r\n")
     outer = b"Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: message/rfc822\r\n\r\n"
-    assert mdn.read(outer + inner + b"\r\n--o--") is None
+    assert mdn.read(outer + inner + b"\r\n--o--") == ()
 
 
 def _attribute(name: int, data: bytes) -> bytes:
@@ -164,16 +169,77 @@ def test_winmail(message_class: bytes, kind: str | None, wide: bool) -> None:
     content = stream(
         message_class, number, named, _text(tnef.IN_REPLY_TO_ID, "<1@finance.example>", wide=wide)
     )
-    found = mdn.read(wrapped(content))
     if kind is None:
-        assert found is None
+        assert mdn.read(wrapped(content)) == ()
         return
-    assert found is not None
+    found = one(wrapped(content))
     assert (found.type, found.final_recipient, found.wrapped) == (kind, "diwan@health.example", True)
     assert found.original_message_id == "<1@finance.example>"
     assert found.mode is None  # it does not say whether a person decided
-    answered = mdn.read(wrapped(content, b"In-Reply-To: <2@finance.example>\r\n"))
-    assert answered is not None and answered.original_message_id == "<2@finance.example>"
+    answered = one(wrapped(content, b"In-Reply-To: <2@finance.example>\r\n"))
+    assert answered.original_message_id == "<2@finance.example>"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"manual-action/MDN-sent-manually; displayed, deleted", [("displayed", ()), ("deleted", ())]),
+        (b"manual-action/MDN-sent-manually; displayed; deleted", [("displayed", ()), ("deleted", ())]),
+        (
+            b"manual-action/MDN-sent-manually; displayed/error, superseded, deleted",
+            [("displayed", ("error", "superseded")), ("deleted", ())],
+        ),
+        (b"displayed; deleted", [("displayed", ()), ("deleted", ())]),
+    ],
+)
+def test_a_field_that_names_several_types(value: bytes, expected: list[tuple[str, tuple[str, ...]]]) -> None:
+    found = mdn.read(receipt(b"Final-Recipient: rfc822;a@b.example\r\nDisposition: " + value + b"\r\n"))
+    assert [(d.type, d.modifiers) for d in found] == expected
+
+
+DISPLAYED = b"Disposition: manual-action/MDN-sent-manually; displayed\r\n"
+DELETED = b"Disposition: manual-action/MDN-sent-manually; deleted\r\n"
+
+
+def test_several_fields_blocks_and_parts() -> None:
+    to_a, to_b = b"Final-Recipient: rfc822;a@b.example\r\n", b"Final-Recipient: rfc822;b@b.example\r\n"
+    a, b = "a@b.example", "b@b.example"
+    second = b"--b\r\nContent-Type: message/disposition-notification\r\n\r\n%b\r\n"
+    for octets, expected in (
+        (receipt(to_a + DISPLAYED + DELETED), [(a, "displayed"), (a, "deleted")]),
+        (receipt(to_a + DISPLAYED + b"\r\n" + to_b + DELETED), [(a, "displayed"), (b, "deleted")]),
+        (receipt(to_a + b"\r\n" + DISPLAYED), [(a, "displayed")]),  # one recipient, a stray blank line
+        (receipt(to_a + DELETED, rest=second % (to_b + DISPLAYED)), [(a, "deleted"), (b, "displayed")]),
+        (receipt(b"\r\n".join([to_a + DISPLAYED] * 500)), [(a, "displayed")] * mdn.MAX_TOLD),
+        (receipt(to_a + DISPLAYED, rest=(second % (to_a + DISPLAYED)) * 50), [(a, "displayed")] * 20),
+    ):
+        assert [(d.final_recipient, d.type) for d in mdn.read(octets)] == expected
+
+
+@pytest.mark.parametrize(
+    ("subject", "words"),
+    [
+        ("Read: Budget", "Your message\r\n\r\n  To: Diwan\r\nwas read on 22/11/2026 10:00."),
+        ("Return Receipt (displayed) - Budget", "It was displayed on the recipient's computer."),
+        ("مقروءة: كتاب", "تمت قراءة رسالتكم."),
+        ("إشعار بقراءة الرسالة", "قرئت رسالتكم يوم الأحد."),
+        ("Lu : Budget", "Votre message a été lu le 22 novembre."),
+        ("Gelesen: Etat", "Ihre Nachricht wurde am Sonntag gelesen."),
+        ("Lesebestätigung", "Ihre Nachricht wurde gelesen."),
+    ],
+)
+def test_receipts_in_words_are_a_hint(subject: str, words: str) -> None:
+    head = (
+        f"From: diwan@health.example\r\nSubject: {subject}\r\nIn-Reply-To: <1@x>\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n\r\n"
+    )
+    octets = (head + words).encode()
+    assert mdn.read(octets) == ()
+    found = mdn.in_words(octets, walk(octets))
+    assert found is not None and (found.type, found.final_recipient) == ("displayed", "diwan@health.example")
+    assert found.in_words and not found.is_read and found.mode is None
+    for other in (head + "We ask for more.", head.replace(subject, "Budget") + words):
+        assert mdn.in_words(other.encode(), walk(other.encode())) is None
 
 
 def test_tnef_that_lies_about_its_lengths() -> None:
