@@ -17,15 +17,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tracker.awaiting import LIVING, answer_awaited
 from tracker.evidence import EvidenceBook
 from tracker.model import DeliveryKind, IdSource, id_text
 from tracker.noting import Note, NoteDesk
 from tracker.object_store import ObjectStore
 from tracker.schema import delivery, followup, letter, submission
-from tracker.states import Event, Outcome, State
+from tracker.states import Event, State
 from tracker.writer import Desk
-
-LIVING = (Outcome.OPEN.value, Outcome.REOPENED.value)
 
 
 class StepState(StrEnum):
@@ -239,14 +238,9 @@ def _still_awaited(conn: Connection, ids: Sequence[int]) -> set[int]:
 
 
 def _owed() -> tuple[Any, ...]:
-    """The agency has the letter and owes an answer."""
+    """The agency has the letter and owes an answer; never of what is in shadow."""
     d = delivery.c
-    return (
-        d.kind == DeliveryKind.LETTER.value,
-        d.state == State.SENT.value,
-        d.outcome.in_(LIVING),
-        d.due_us.is_not(None),
-    )
+    return (*answer_awaited(), d.kind == DeliveryKind.LETTER.value, d.state == State.SENT.value)
 
 
 # Settling, inside the transaction that accepts the mail.
@@ -305,8 +299,6 @@ def awaited(
         .join(letter, le.id == d.letter_id)
         .where(
             *_owed(),
-            # Said again as the partial index has it.
-            d.kind.in_((DeliveryKind.LETTER.value, DeliveryKind.SHADOW.value)),
             d.due_us >= since_us,
             d.due_us < before_us,
             or_(d.due_us > after[0], and_(d.due_us == after[0], d.id > after[1])),

@@ -154,7 +154,10 @@ Index(
     postgresql_where=_untaken,
 )
 # Answers that are awaited: at an agency, by an agency, and all of them, in the order of their due dates.
-_awaited = text("due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND kind IN ('letter', 'shadow')")
+_awaited = text(
+    "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state IN ('queued', 'sending', 'sent') "
+    "AND kind IN ('letter', 'shadow')"
+)
 for _name, _first in (
     ("ix_delivery_awaited", (delivery.c.agency,)),
     ("ix_delivery_owed", (delivery.c.from_agency,)),
