@@ -22,6 +22,7 @@ DELIVERY_SECONDS = Histogram(
     buckets=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60, 600, 3600, 14400, 86400),
 )
 HOLDS = Counter("wasl_holds_total", "Ends of holds, by outcome and by whom", ["outcome", "by"])
+REGISTRY = Counter("wasl_registry_acts_total", "Acts of registries, by act and from where", ["act", "where"])
 WOULD = Counter(
     "wasl_shadow_rules_total", "Recipients to whom a rule in shadow mode would have applied", ["rule"]
 )

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, literal_column, select
 
-from tracker.access import SHOWN_DELIVERIES, Viewer, letter_seen, row_with_evidence
+from tracker.access import SHOWN_DELIVERIES, Viewer, letter_seen, reached, row_with_evidence
 from tracker.filing import Bar, Deed, Purpose, Stage, may_file, own_number
 from tracker.holds import COUNT_LIMIT
 from tracker.model import now_us
@@ -181,6 +181,15 @@ def of_letter(conn: Connection, viewer: Viewer, letter_id: int) -> tuple[Entry, 
     )
     entries = [one for code in agencies if code for one in _entries(conn, viewer, code, [letter_id])]
     return tuple(one for one in entries if one.stage is not None or one.agency == viewer.agency)
+
+
+def agencies_reached(conn: Connection, letter_id: int) -> list[str]:
+    """The agencies that a letter reached for, in the order of their codes; for who sees everything."""
+    d = delivery.c
+    asked = select(d.agency).where(
+        d.letter_id == letter_id, d.agency.is_not(None), d.kind.in_(SHOWN_DELIVERIES), reached()
+    )
+    return sorted({code for code in conn.scalars(asked) if code})
 
 
 def gaps(conn: Connection, viewer: Viewer, agency: str, year: int) -> tuple[tuple[int, int], ...]:
