@@ -12,21 +12,16 @@ Never raises.
 
 from __future__ import annotations
 
-import binascii
-import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tracker import charset
-from tracker.field_value import base64_octets
+from tracker.first_lines import first_lines
 from tracker.header import Buffer
-from tracker.mime import Part, Structure
+from tracker.mime import Structure
 from tracker.model import LetterNumber
 from tracker.search import fold
 
-READ = 3072  # octets of the text that are looked at
-READ_HTML = 32_768  # the same with its tags
 SHOWN = 1500  # characters of it
 MOST = 4  # references of one text
 WINDOWS = 8  # words for a letter that are looked at
@@ -36,10 +31,6 @@ _QUOTED = re.compile(
     r"^[ \t]*(?:>|-{3,} ?(?:original|forwarded|الرسالة|رسالة)|_{10,}|(?:from|sent|من|تاريخ الإرسال)[ \t]*:)",
     re.IGNORECASE | re.MULTILINE,
 )
-_TAGS = re.compile(
-    r"<(?:style|script)\b.{0,20000}?</(?:style|script)>|<[^<>]{0,2000}>", re.DOTALL | re.IGNORECASE
-)
-_BREAKS = re.compile(r"<(?:br|/p|/div|/tr|/h[1-6])\b[^<>]{0,200}>", re.IGNORECASE)
 _HINTS_LATIN = ("our ", "Our ", "OUR ")
 _HINTS = ("كت", "خط", "ذكر", "عمي", *_HINTS_LATIN)
 _HINT = re.compile(r"كت|خط|ذكر|عمي|[Oo][Uu][Rr] ")
@@ -84,10 +75,7 @@ class Citation:
 
 def cited(octets: Buffer, structure: Structure) -> tuple[Citation, ...]:
     """What the first lines of a message's text refer to."""
-    part = _text(structure)
-    if part is None:
-        return ()
-    return citations(_beginning(octets, part))
+    return citations(first_lines(octets, structure))
 
 
 def citations(text: str) -> tuple[Citation, ...]:
@@ -182,47 +170,3 @@ def _citation(text: str, own: bool) -> Citation | None:
     if len(rest) != 1:
         return None
     return Citation(codes[0].upper() if codes else None, int(years[0]), int(rest[0]), own)
-
-
-def _text(structure: Structure) -> Part | None:
-    """The text that a client shows first: plain before HTML, no attachment."""
-    best: Part | None = None
-    for part in structure.leaves():
-        if part.within >= 0 or part.disposition == "attachment" or part.filename:
-            continue
-        if part.content_type == "text/plain":
-            return part
-        if part.content_type == "text/html" and best is None:
-            best = part
-    return best
-
-
-def _beginning(octets: Buffer, part: Part) -> str:
-    """The first lines of a text part."""
-    html_text = part.content_type == "text/html"
-    most = READ_HTML if html_text else READ
-    with memoryview(octets) as view, view[part.start : part.end] as content:
-        if part.encoding == "base64":
-            raw = _unbase64(bytes(content[:most]))
-        elif part.encoding == "quoted-printable":
-            raw = binascii.a2b_qp(bytes(content[: most * 2]))[:most]
-        else:
-            raw = bytes(content[:most])
-    if raw.isascii():
-        text = raw.decode("ascii")
-    elif (part.charset or "").lower() == "utf-8":
-        text = raw.decode("utf-8", "ignore")  # the cut may have gone through a character
-    else:
-        text = charset.decode(raw[: max(raw.rfind(b"\n"), raw.rfind(b" "))] or raw, part.charset)
-    if html_text:
-        text = html.unescape(_TAGS.sub(" ", _BREAKS.sub("\n", text)))
-        return "\n".join(line for line in (" ".join(one.split()) for one in text.split("\n")) if line)
-    return text
-
-
-def _unbase64(content: bytes) -> bytes:
-    """The octets of the whole lines of base64."""
-    try:
-        return binascii.a2b_base64(content[: content.rfind(b"\n") + 1] or content)
-    except binascii.Error:
-        return base64_octets(content)
