@@ -101,6 +101,13 @@ def hold(record: Record, request: dict[str, Any]) -> dict[str, Any]:
     return act_on_holds(record, request)
 
 
+def registry(record: Record, request: dict[str, Any]) -> dict[str, Any]:
+    """``act`` register, refer, progress, return or close, ``names`` … → ``done``: one object a letter."""
+    from gateway.registry import act_on_letters
+
+    return act_on_letters(record, request)
+
+
 def policy(record: Record, request: dict[str, Any]) -> dict[str, Any]:
     """``act`` approve or rollback, ``digest``, ``person``, ``note`` → ``activation`` or ``faults``."""
     from gateway.policy_desk import act_alone
@@ -111,6 +118,7 @@ def policy(record: Record, request: dict[str, Any]) -> dict[str, Any]:
 ACTS: dict[str, Act] = {
     "queue": queue,
     "hold": hold,
+    "registry": registry,
     "account": account,
     "checkpoint": checkpoint,
     "audit": audit,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from gateway import authentication_results, maillog, metrics
 from gateway.authentication import Authentication, Wants
+from gateway.command_mail import CommandMail
 from gateway.crossing import Crossing
 from gateway.desk import MailParams
 from gateway.drafting import Drafting, DraftSettings, Read
@@ -95,7 +96,9 @@ class Intake:
         rooms: ContentReader,
         authentication: Authentication | None = None,
         refusals: Refusals | None = None,
+        commands: CommandMail | None = None,
     ) -> None:
+        self._commands = commands
         self._refusals = refusals if refusals is not None else Refusals()
         self._rates = PolicyState()
         self._drafting = Drafting(
@@ -221,7 +224,10 @@ class Intake:
         wire_id = ""
         number: str | None = None
         reports = [v for v in decision.verdicts if v.kind is Kind.REPORT and not v.refused]
-        if reports:
+        if reports and self._commands is not None:
+            to = [v.recipient.address for v in reports]
+            wire_id = await self._commands.take(conn, envelope, octets, reading, to) or ""
+        if reports and not wire_id:
             wire_id = await self._inbound.take(
                 conn,
                 envelope,

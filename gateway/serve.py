@@ -27,6 +27,7 @@ from gateway import high_water, metrics
 from gateway.acts import ACTS, Act
 from gateway.authentication import Authentication, Checks
 from gateway.authentication_dns import Names
+from gateway.command_mail import CommandMail
 from gateway.composer import Composer, Identity
 from gateway.control import ControlServer
 from gateway.crossing import Crossing
@@ -45,6 +46,7 @@ from gateway.policy_desk import act_on_policy
 from gateway.policy_watch import PolicyWatch
 from gateway.reading_room import ContentReader, memory_for
 from gateway.refusals import Refusals
+from gateway.registry import AnswerClock
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
@@ -147,6 +149,7 @@ class Gateway:
             self._start(self._upkeep(), "upkeep")
         if {"upkeep", "smtp"} & set(self.roles):
             self._start(self.hold_clock.run(), "holds")
+            self._start(self.answer_clock.run(), "answers")
         self._start(self._watch(), "watch")
         control = ControlServer(settings.gateway.data_dir, self._handlers())
         await control.start()
@@ -281,17 +284,18 @@ class Gateway:
         )
         relaying = self.relay if "relay" in self.roles else None
         receipts = receipt_settings(settings)
+        identity = GatewayIdentity(
+            domain=settings.gateway.domain,
+            hostname=settings.gateway.hostname,
+            zone=ZoneInfo(settings.gateway.zone),
+            name_ar=settings.gateway.title_ar,
+            name_en=settings.gateway.title_en,
+            local="postmaster",
+        )
         self.notices = Notices(
             crossing,
             NoticeSettings(
-                gateway=GatewayIdentity(
-                    domain=settings.gateway.domain,
-                    hostname=settings.gateway.hostname,
-                    zone=ZoneInfo(settings.gateway.zone),
-                    name_ar=settings.gateway.title_ar,
-                    name_en=settings.gateway.title_en,
-                    local="postmaster",
-                ),
+                gateway=identity,
                 receipts=receipts,
                 digest_us=int(settings.receipts.digest_after.total_seconds() * 1e6),
             ),
@@ -302,6 +306,11 @@ class Gateway:
             lambda: self.policy.current,
         )
         inbound = Inbound(crossing, reverse_path, directory, schedule, executor)
+        numbers = settings.numbers.incoming
+        commands = CommandMail(
+            crossing, directory, inbound, reverse_path, identity, numbers, schedule, relaying, executor
+        )
+        self.answer_clock = AnswerClock(crossing, directory, numbers)
         self.passwords = PasswordCheck(directory, settings.submission)
         a = settings.authentication
         self.names = Names(settings.dns.resolvers, settings.dns.timeout.total_seconds(), a.remembered)
@@ -337,6 +346,7 @@ class Gateway:
             self.rooms,
             Authentication(checks, self.names, executor),
             refusals,
+            commands,
         )
         self.hold_clock = HoldClock(crossing, schedule, relaying, refusals)
 

@@ -20,7 +20,7 @@ from tracker.access import SHOWN_DELIVERIES, Viewer, letter_seen, reached, row_w
 from tracker.filing import Bar, Deed, Purpose, Stage, may_file, own_number
 from tracker.holds import COUNT_LIMIT
 from tracker.model import now_us
-from tracker.schema import delivery, incoming, letter, referral
+from tracker.schema import delivery, evidence, incoming, letter, referral
 from tracker.search import fold
 
 PAGE = 50
@@ -190,6 +190,18 @@ def agencies_reached(conn: Connection, letter_id: int) -> list[str]:
         d.letter_id == letter_id, d.agency.is_not(None), d.kind.in_(SHOWN_DELIVERIES), reached()
     )
     return sorted({code for code in conn.scalars(asked) if code})
+
+
+def acted_by(conn: Connection, letter_id: int, report: str) -> bool:
+    """True when an act on the letter stands in the record that came by this very mail."""
+    e = evidence.c
+    rows = conn.scalars(select(e.detail).where(e.letter_id == letter_id, e.source == "person"))
+    return any(isinstance(detail, dict) and detail.get("report") == report for detail in rows)
+
+
+def thread_of(conn: Connection, letter_id: int) -> str | None:
+    """The Message-ID of a letter."""
+    return conn.scalar(select(letter.c.message_id).where(letter.c.id == letter_id))
 
 
 def gaps(conn: Connection, viewer: Viewer, agency: str, year: int) -> tuple[tuple[int, int], ...]:

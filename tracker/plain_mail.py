@@ -73,6 +73,8 @@ class PlainMail:
     number: str | None = None  # of the letter that it is about, if it is one
     message_id: str | None = None  # of that letter
     references: tuple[str, ...] = ()
+    reply_to: Address | None = None  # where a person may answer to, if anywhere
+    answers: bool = False  # a message brought it about (RFC 3834 §5: auto-replied), no event of our own
     seed: str = ""  # what makes its Message-ID another than that of the same words elsewhere
 
 
@@ -89,6 +91,8 @@ def compose(mail: PlainMail) -> bytes:
     out = bytearray()
     out += hw.structured("Date", hw.date(mail.at_us, gateway.zone))
     out += hw.address_field("From", [(gateway.display, gateway.address)])
+    if mail.reply_to is not None:
+        out += hw.address_field("Reply-To", [("", mail.reply_to)])
     out += hw.address_field("To", [("", address) for address in mail.to])
     out += hw.field("Subject", mail.subject)
     out += hw.structured("Message-ID", hw.message_id(gateway.domain, seed.digest()))
@@ -96,7 +100,7 @@ def compose(mail: PlainMail) -> bytes:
     if thread:
         out += hw.structured("In-Reply-To", thread[-1])
         out += hw.structured("References", " ".join(thread))
-    out += hw.structured("Auto-Submitted", "auto-generated")
+    out += hw.structured("Auto-Submitted", "auto-replied" if mail.answers else "auto-generated")
     out += hw.structured("X-Auto-Response-Suppress", "All")
     if mail.number is not None:
         out += hw.structured("Wasl-Letter", mail.number)
