@@ -53,7 +53,10 @@ class ImapWatch:
         owner: str,
         pace: Pace,
         lease_s: float,
+        incoming: str = "{seq}/{year}",
     ) -> None:
+        """``incoming``: how incoming numbers look where an agency has them assigned."""
+        self._incoming = incoming
         self._crossing = crossing
         self._directory = directory
         self._executor = executor
@@ -112,6 +115,10 @@ class ImapWatch:
         async with self._looking:
             return await search(fitting, sought, self._context_of, seconds)
 
+    def _shape_of(self, code: str) -> str | None:
+        agency = self._directory().agency(code)
+        return self._incoming if agency is not None and agency.incoming == "assigned" else None
+
     async def _lease(self, wanted: dict[str, tuple[str, Watch]]) -> frozenset[str]:
         now = now_us()
         until = now + int(self._lease_s * 1e6)
@@ -130,7 +137,7 @@ class ImapWatch:
             self._reported.pop(key, None)
         for key, (agency, watch) in wanted.items():
             if key not in self._boxes:
-                desk = WatchDesk(self._crossing, self._executor)
+                desk = WatchDesk(self._crossing, self._executor, self._shape_of)
                 self._boxes[key] = WatchedMailbox(
                     agency, watch, desk, self._pace, self._context_of, self._gate, self._news.set
                 )

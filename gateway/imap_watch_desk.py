@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 from gateway import metrics
 from gateway.crossing import Crossing
 from tracker import watch_positions
+from tracker.filing import REGISTRY, Deed, Filed, Filing
 from tracker.model import now_us
 from tracker.noting import NoSuchDelivery, Note
 from tracker.observing import Place, Seen, Sighting, arrivals, flag_changes
@@ -28,7 +29,14 @@ _log = logging.getLogger("wasl.watch")
 class WatchDesk:
     """The record as one mailbox's watch needs it."""
 
-    def __init__(self, crossing: Crossing, executor: Executor) -> None:
+    def __init__(
+        self,
+        crossing: Crossing,
+        executor: Executor,
+        shape_of: Callable[[str], str | None] = lambda agency: None,
+    ) -> None:
+        """``shape_of``: how an agency's incoming numbers look where the gateway assigns them."""
+        self._shape_of = shape_of
         self._crossing = crossing
         self._record = crossing.record
         self._executor = executor
@@ -75,9 +83,11 @@ class WatchDesk:
 
     async def _note(self, place: Place, sightings: Sequence[Sighting]) -> None:
         notes: list[Note] = [note for one in sightings for note in one.notes]
-        waiting = [self._crossing.at_record(self._record.note_desk, note) for note in notes]
+        waiting = [self._noted(place, note) for note in notes]
         for note, answer in zip(notes, await asyncio.gather(*waiting, return_exceptions=True), strict=True):
-            if isinstance(answer, UnknownMove | NoSuchDelivery):
+            if isinstance(answer, Filed) and answer.bar is not None:
+                _log.warning("%s seen in %s proves nothing now: %s", note.event, place.mailbox, answer.bar)
+            elif isinstance(answer, UnknownMove | NoSuchDelivery):
                 _log.warning("%s seen in %s proves nothing now: %s", note.event, place.mailbox, answer)
             elif isinstance(answer, BaseException):
                 raise answer
@@ -85,6 +95,23 @@ class WatchDesk:
                 self._record.announce([answer])
                 metrics.WATCH_EVENTS.labels(note.event.value).inc()
                 _log.info("%s: %s, folder %s", place.mailbox, note.event.value, place.folder)
+
+    def _noted(self, place: Place, note: Note) -> asyncio.Future[Any]:
+        """What the registry does with its folders and keywords is an act of it; all else is noted."""
+        deed = Deed.of(note.event) if place.registry and note.source in ("folder", "keyword") else None
+        if deed is None:
+            return self._crossing.at_record(self._record.note_desk, note)
+        filing = Filing(
+            letter_id=0,
+            agency=place.agency,
+            deed=deed,
+            at_us=note.at_us,
+            person=REGISTRY,
+            where=note.source,
+            shape=self._shape_of(place.agency),
+            observed=note,
+        )
+        return self._crossing.at_record(self._record.registry_desk, filing)
 
     async def _read(self, fn: Any, *args: Any) -> Any:
         def read() -> Any:

@@ -271,6 +271,7 @@ class Gateway:
             directory,
             executor,
             owner=f"{settings.gateway.node}/{secrets.token_hex(6)}",
+            incoming=settings.numbers.incoming,
         )
         self.relay = Relay(
             crossing,

@@ -51,7 +51,10 @@ class WatchRole:
         directory: Callable[[], Directory],
         executor: Executor,
         owner: str,
+        incoming: str = "{seq}/{year}",
     ) -> None:
+        """``incoming``: how incoming numbers look where an agency has them assigned."""
+        self._incoming = incoming
         self._section = section
         self._crossing = crossing
         self._directory = directory
@@ -88,5 +91,6 @@ class WatchRole:
                     connections=section.connections,
                 ),
                 lease_s=section.lease.total_seconds(),
+                incoming=self._incoming,
             )
         return self._watch

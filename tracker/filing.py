@@ -119,6 +119,7 @@ BARS = {
 class Filing:
     """One act on a letter at one agency that received it.
 
+    ``letter_id`` may be 0 where something was ``observed``: the note's delivery tells it.
     ``shape`` is that of numbers which the gateway assigns there; None: the registry has its own.
     ``observed``: what a watched mailbox of the registry shows; it is recorded, whatever stood before.
     """

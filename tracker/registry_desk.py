@@ -101,6 +101,9 @@ class RegistryDesk(Desk):
 
     def file(self, conn: Connection, f: Filing, notes: list[Note]) -> Filed:
         """Do one act; what it gives to note is added to ``notes``."""
+        if not f.letter_id and f.observed is not None:
+            asked = select(delivery.c.letter_id).where(delivery.c.id == f.observed.delivery_id)
+            f = replace(f, letter_id=conn.scalar(asked) or 0)
         rows = _recipients(conn, f)
         entry = conn.execute(_entry(f.letter_id, f.agency)).one_or_none()
         number = conn.scalar(select(letter.c.number).where(letter.c.id == f.letter_id)) if rows else None
