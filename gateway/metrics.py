@@ -11,6 +11,7 @@ REPORTS = Counter(
     "wasl_reports_total", "Reports that came back, by kind and whether matched", ["kind", "matched"]
 )
 RECEIPTS = Counter("wasl_receipts_total", "Receipts sent to authors, by kind", ["kind"])
+FOLLOWUPS = Counter("wasl_followups_total", "Steps of follow-up taken, by kind", ["kind"])
 ACCEPT_SECONDS = Histogram(
     "wasl_accept_seconds",
     "From the last octet of a letter to its being on stable storage",

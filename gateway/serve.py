@@ -33,6 +33,7 @@ from gateway.control import ControlServer
 from gateway.crossing import Crossing
 from gateway.data_lock import Busy, DataLock
 from gateway.desk import WireLimits
+from gateway.followup import FollowUpClock, FollowUpSettings
 from gateway.holding import HoldClock
 from gateway.imap_role import ImapRole
 from gateway.inbound import Inbound
@@ -150,6 +151,8 @@ class Gateway:
         if {"upkeep", "smtp"} & set(self.roles):
             self._start(self.hold_clock.run(), "holds")
             self._start(self.answer_clock.run(), "answers")
+        if "upkeep" in self.roles:
+            self._start(self.followup.run(), "follow-up")
         self._start(self._watch(), "watch")
         control = ControlServer(settings.gateway.data_dir, self._handlers())
         await control.start()
@@ -190,6 +193,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.hold_clock.close()
+            await self.followup.close()
             await loop.run_in_executor(None, self._mark)
             await self.names.close()
             await self.room.close()
@@ -350,6 +354,16 @@ class Gateway:
             commands,
         )
         self.hold_clock = HoldClock(crossing, schedule, relaying, refusals)
+        self.followup = FollowUpClock(
+            crossing,
+            FollowUpSettings(gateway=identity, base_url=settings.base_url),
+            directory,
+            lambda: self.policy.current,
+            schedule,
+            relaying,
+            executor,
+            owner=f"{settings.gateway.node}/{secrets.token_hex(6)}",
+        )
 
     async def _listen(self) -> None:
         settings = self.settings

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from functools import cache, cached_property
 from typing import Annotated, Literal
@@ -348,20 +349,28 @@ def upcoming(
     return min(ahead, key=lambda one: one.step_us, default=None)
 
 
-def reach(steps: Iterable[Step], now_us: int, calendar: Calendar) -> tuple[int, int] | None:
-    """Due dates (from, before) beyond which none of these steps can be due now."""
-    bounds = [_reach(step.moment, now_us, calendar) for step in steps]
-    if not bounds:
-        return None
-    return min(low for low, _ in bounds), max(high for _, high in bounds)
+def reach(step: Step, now_us: int, calendar: Calendar) -> tuple[int, int]:
+    """Due dates (from, before) within which a step is due now and was not long ago.
 
-
-def _reach(moment: Moment, now_us: int, calendar: Calendar) -> tuple[int, int]:
-    """Generous: a day more on both sides, and hours taken as days of one hour."""
+    Tight for steps of days, which hang on the day of the due date alone: what is in reach is taken, so that
+    the next look does not find it again.
+    """
+    moment = step.moment
     today = calendar.local(now_us).date()
-    first = calendar.working_day(today, -max(moment.amount, 0) - LOOK_BACK - 2)
-    last = calendar.working_day(today, max(-moment.amount, 0) + 2)
-    return calendar.at(first, 0), calendar.at(last, 24 * 60)
+    low = calendar.working_day(today, -max(moment.amount, 0) - LOOK_BACK - 1)
+    if moment.unit == "hour":
+        ahead = calendar.add_working_hours(now_us, -moment.amount) + 1 if moment.amount < 0 else now_us
+        return calendar.at(low, 0), max(ahead, now_us) + 1
+    high = calendar.working_day(today, max(-moment.amount, 0) + 1)
+    oldest = calendar.opening(calendar.working_day(today, -LOOK_BACK))
+    found = [
+        day
+        for n in range((high - low).days + 1)
+        if oldest <= moment.at(calendar.at(day := low + timedelta(days=n), 0), calendar) <= now_us
+    ]
+    if not found:
+        return 0, 0
+    return calendar.at(found[0], 0), calendar.at(found[-1] + timedelta(days=1), 0)
 
 
 def _at(step: Step, due_us: int, calendar: Calendar) -> int:

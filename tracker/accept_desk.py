@@ -275,7 +275,7 @@ class _Lot:
                 "receipts_to": d.receipts_to,
                 "digest": d.digest,
                 "from_agency": a.agency,
-                "due_us": d.due_us,
+                "due_us": d.due_us if proven else None,
             }
         )
         if d.state is State.HELD or d.state is State.REFUSED:

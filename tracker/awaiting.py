@@ -31,8 +31,7 @@ def answer_awaited(row: FromClause = delivery) -> Terms:
     return (
         row.c.due_us.is_not(None),
         row.c.outcome.in_(_words(*LIVING)),
-        row.c.state.in_(_words("queued", "sending", "sent")),
-        row.c.kind.in_(_SHOWN),
+        row.c.state != literal_column("'held'"),
     )
 
 

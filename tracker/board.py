@@ -80,10 +80,7 @@ class Board:
         return Count(value=sum(c.value for c in counts), more=any(c.more for c in counts))
 
 
-_AWAITED = (
-    "d.due_us IS NOT NULL AND d.outcome IN ('open', 'reopened') "
-    "AND d.state IN ('queued', 'sending', 'sent') AND d.kind IN ('letter', 'shadow')"
-)
+_AWAITED = "d.due_us IS NOT NULL AND d.outcome IN ('open', 'reopened') AND d.state <> 'held'"
 _UNTAKEN = "d.state = 'sent' AND d.grade < 6 AND d.outcome = 'open' AND d.kind IN ('letter', 'shadow')"
 _CELLS = {
     What.LATE: f"{_AWAITED} AND d.due_us < :now",

@@ -247,7 +247,7 @@ class Record:
         with self._listeners_lock:
             self._listeners.remove(listener)
 
-    def announce(self, results: Sequence[Noted] | Sequence[Filed]) -> None:
+    def announce(self, results: Sequence[Noted | Filed | StepClaim]) -> None:
         """Tell the subscribers of notes that were handed in without waiting."""
         self._tell(results)
 

@@ -137,7 +137,7 @@ delivery = Table(
     Column("receipts_to", Text),  # who gets the receipts, space-separated; None: the author
     Column("digest", Boolean),  # receipts in a digest; None: as the settings say
     Column("from_agency", Text),  # code of the sending agency
-    Column("due_us", BigInteger),  # when an answer of this recipient is due
+    Column("due_us", BigInteger),  # when an answer of this recipient is due; of letters only
 )
 Index("ix_delivery_letter_id", delivery.c.letter_id)
 Index("ix_delivery_agency_letter_id", delivery.c.agency, delivery.c.letter_id)
@@ -154,10 +154,7 @@ Index(
     postgresql_where=_untaken,
 )
 # Answers that are awaited: at an agency, by an agency, and all of them, in the order of their due dates.
-_awaited = text(
-    "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state IN ('queued', 'sending', 'sent') "
-    "AND kind IN ('letter', 'shadow')"
-)
+_awaited = text("due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state <> 'held'")
 for _name, _first in (
     ("ix_delivery_awaited", (delivery.c.agency,)),
     ("ix_delivery_owed", (delivery.c.from_agency,)),

@@ -16,7 +16,7 @@ from sqlalchemy.sql.selectable import FromClause
 
 from tracker.access import SHOWN_LETTERS, Viewer, row_with_evidence
 from tracker.awaiting import answer_awaited, on_the_way, untaken
-from tracker.board import CAP, DUE, Edges, Side, What
+from tracker.board import CAP, DUE, Edges, Side, What, capped
 from tracker.overview import Count
 from tracker.question import first_id
 from tracker.schema import attempt, delivery, letter
@@ -167,7 +167,7 @@ def _look(
     return looked.order_by(along, d.id).limit(SCAN)
 
 
-def _last(looked: FromClause) -> Select[tuple[int, int, int]]:
+def _last(looked: FromClause) -> Select[Any]:
     """How many rows were looked at, and the last of them."""
     last = select(looked.c.letter_id, looked.c.id).order_by(looked.c.letter_id.desc(), looked.c.id.desc())
     top = last.limit(1).subquery()
@@ -271,7 +271,7 @@ def arrived(
         letter.c.kind.in_(SHOWN_LETTERS),
         row_with_evidence(viewer),
     )
-    capped = select(d.id).join(letter, letter.c.id == d.letter_id).where(*of).limit(CAP).subquery()
-    count = conn.scalar(select(func.count()).select_from(capped)) or 0
+    newest = select(d.id).join(letter, letter.c.id == d.letter_id).where(*of).limit(CAP).subquery()
+    count = conn.scalar(select(func.count()).select_from(newest)) or 0
     rows = conn.execute(_lines().where(*of).order_by(d.letter_id, d.id).limit(concerns))
     return Arrived(count=capped(count), lines=tuple(_line(row) for row in rows))

@@ -257,10 +257,10 @@ def upgrade() -> None:
             ["agency", "due_us", "id"],
             unique=False,
             sqlite_where=sa.text(
-                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state IN ('queued', 'sending', 'sent') AND kind IN ('letter', 'shadow')"
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state <> 'held'"
             ),
             postgresql_where=sa.text(
-                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state IN ('queued', 'sending', 'sent') AND kind IN ('letter', 'shadow')"
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state <> 'held'"
             ),
         )
         batch_op.create_index(
@@ -268,10 +268,10 @@ def upgrade() -> None:
             ["due_us", "id"],
             unique=False,
             sqlite_where=sa.text(
-                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state IN ('queued', 'sending', 'sent') AND kind IN ('letter', 'shadow')"
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state <> 'held'"
             ),
             postgresql_where=sa.text(
-                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state IN ('queued', 'sending', 'sent') AND kind IN ('letter', 'shadow')"
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state <> 'held'"
             ),
         )
         batch_op.create_index(
@@ -279,10 +279,10 @@ def upgrade() -> None:
             ["from_agency", "due_us", "id"],
             unique=False,
             sqlite_where=sa.text(
-                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state IN ('queued', 'sending', 'sent') AND kind IN ('letter', 'shadow')"
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state <> 'held'"
             ),
             postgresql_where=sa.text(
-                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state IN ('queued', 'sending', 'sent') AND kind IN ('letter', 'shadow')"
+                "due_us IS NOT NULL AND outcome IN ('open', 'reopened') AND state <> 'held'"
             ),
         )
         batch_op.create_index(

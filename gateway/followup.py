@@ -1,0 +1,206 @@
+"""Following up: reminders, escalation, expiry and the daily digests (policies/followup.py has the plan).
+
+A worker of the role ``upkeep``. Each look, every ``every_s`` seconds, of the one node that holds the lease:
+
+1. Which steps of which letters are due now, by plan, calendar and what was done before.
+2. They are claimed: a row for each, once and for ever, with its evidence (:mod:`tracker.followups`).
+3. Mail is made of what is claimed and accepted as an ordinary outgoing message with a null reverse-path,
+   which settles the rows in the same transaction; what was answered meanwhile is passed over.
+
+Nothing is held in memory: after a kill the next look goes on where this one ended, and a clock that was set
+back finds its steps done. Errors of the record are logged and tried again at the next look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from gateway import metrics
+from gateway.crossing import Crossing
+from gateway.followup_mail import FollowUpMail, Made
+from gateway.followup_plan import FollowUpPlan
+from gateway.relay import Relay
+from gateway.retry import RetrySchedule
+from policies.chain import Policy
+from policies.directory import Directory
+from tracker import followups, lease
+from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
+from tracker.archive import Octets
+from tracker.followups import Claimed, DueMail, Lot
+from tracker.header import scan
+from tracker.model import (
+    NULL_PATH,
+    Address,
+    Connection,
+    DeliveryKind,
+    Door,
+    Envelope,
+    LetterKind,
+    Recipient,
+    now_us,
+)
+from tracker.notice import GatewayIdentity
+from tracker.receipts import needs
+
+_log = logging.getLogger("wasl.followup")
+
+LEASE = "followup"
+LEASE_US = 120_000_000
+AT_ONCE = 200  # claims in one transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUpSettings:
+    """What of the settings concerns follow-up."""
+
+    gateway: GatewayIdentity
+    base_url: str  # of the dashboard; "" for none
+    every_s: float = 30.0
+
+
+class FollowUpClock:
+    """The worker. One per process."""
+
+    def __init__(
+        self,
+        crossing: Crossing,
+        settings: FollowUpSettings,
+        directory: Callable[[], Directory],
+        policy: Callable[[], Policy],
+        schedule: RetrySchedule,
+        relay: Relay | None,
+        executor: Executor,
+        owner: str,
+        now: Callable[[], int] = now_us,
+    ) -> None:
+        """``owner`` is ``node/incarnation``; ``now`` tells microseconds of UTC."""
+        self._crossing = crossing
+        self._record = crossing.record
+        self._settings = settings
+        self._directory = directory
+        self._schedule = schedule
+        self._relay = relay
+        self._executor = executor
+        self._owner = owner
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._plan = FollowUpPlan(directory, policy)
+        self._mail = FollowUpMail(settings.gateway, settings.base_url, directory, policy)
+        self._asked = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                _log.error("letters could not be followed up, trying again: %s", error, exc_info=True)
+            try:
+                await asyncio.wait_for(self._asked.wait(), self._settings.every_s)
+            except TimeoutError:
+                continue
+            self._asked.clear()
+
+    def wake(self) -> None:
+        """Look now."""
+        self._asked.set()
+
+    async def close(self) -> None:
+        """Let another node go on."""
+        try:
+            await self._crossing.write(lambda conn: lease.release(conn, LEASE, self._owner))
+        except Exception as error:
+            _log.warning("the lease of follow-up runs on: %s", error)
+
+    async def look(self) -> int:
+        """Take what is due and send its mail; returns how many messages that made."""
+        at = self._now()
+        held = await self._crossing.write(lambda conn: lease.take(conn, LEASE, self._owner, at, LEASE_US))
+        if not held:
+            return 0
+        lot = await self._loop.run_in_executor(self._executor, self._due, at)
+        for part in _parts(lot):
+            claimed: Claimed = await self._crossing.at_record(self._record.followup_desk, part)
+            self._record.announce(claimed.steps)
+            for step in claimed.steps:
+                if step.taken:
+                    metrics.FOLLOWUPS.labels(step.kind.value).inc()
+        return await self._send(at)
+
+    async def _send(self, at: int) -> int:
+        """Make and hand in the mail of what is claimed."""
+        sent = 0
+        made, vain = await self._loop.run_in_executor(self._executor, self._compose, at)
+        if vain:
+            await self._crossing.write(lambda conn: followups.pass_over(conn, [one.id for one in vain]))
+        for one in made:
+            sent += await self._accept(one, at)
+        return sent
+
+    def _due(self, at: int) -> Lot:
+        with self._record.read() as conn:
+            return self._plan.due(conn, at)
+
+    def _compose(self, at: int) -> tuple[list[Made], list[DueMail]]:
+        with self._record.read() as conn:
+            return self._mail.made(conn, at)
+
+    async def _accept(self, made: Made, at: int) -> bool:
+        """Hand in one message; False when another node's stands."""
+        needed, relay = needs(made.message), self._relay
+        drafts = tuple(self._draft(to, made.hops[to.key]) for to in made.to)
+        hand_over = relay is not None and relay.has_room and all(relay.may_take(d.hop) for d in drafts)
+        accepted: Accepted = await self._crossing.at_record(
+            self._record.accept_desk,
+            Acceptance(
+                submission_id=self._record.ids.next(),
+                kind=LetterKind.RECEIPT,
+                peer=Connection(door=Door.SELF, peer="127.0.0.1"),
+                envelope=Envelope(
+                    sender=NULL_PATH,
+                    recipients=tuple(d.recipient for d in drafts),
+                    body="8BITMIME" if needed.eightbit else "7BIT",
+                    smtputf8=needed.smtputf8 or not all(to.ascii for to in made.to),
+                ),
+                octets=Octets.of(made.message),
+                at_us=at,
+                expires_us=self._schedule.expires_us(at),
+                deliveries=drafts,
+                message_id=scan(made.message).message_id,
+                receipt_for=made.about,
+                followup_ids=made.ids,
+                hand_to=relay.owner if relay is not None and hand_over else None,
+                lease_us=relay.lease_until(at) if relay is not None else 0,
+            ),
+        )
+        if accepted.repeat:
+            return False
+        _log.info("%s to %s", made.kind.value, ", ".join(str(to) for to in made.to))
+        if accepted.claims and relay is not None:
+            relay.take(accepted.claims)
+        return True
+
+    def _draft(self, to: Address, hop: str) -> DeliveryDraft:
+        home = self._directory().by_domain(to.host)
+        return DeliveryDraft(
+            recipient=Recipient(address=to, notify="NEVER"),
+            kind=DeliveryKind.RECEIPT,
+            agency=home.code if home is not None else None,
+            hop=hop,
+            sign=True,
+        )
+
+
+def _parts(lot: Lot) -> Sequence[Lot]:
+    """A lot in pieces that no transaction is too long for."""
+    parts = [
+        Lot(at_us=lot.at_us, steps=lot.steps[first : first + AT_ONCE])
+        for first in range(0, len(lot.steps), AT_ONCE)
+    ]
+    return [*parts, *([Lot(at_us=lot.at_us, digests=lot.digests)] if lot.digests else [])]
