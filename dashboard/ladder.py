@@ -54,6 +54,17 @@ _TOLD = {
 }
 
 
+# Of a read receipt, whether a person did anything (RFC 8098 §3.2.6.1).
+_READ_TOLD = {
+    "manual-action": N_("proven: shown by an act of the user"),
+    "automatic-action": N_("proven: shown, as the program says without an act of the user"),
+}
+_READ_STANDING = {
+    "manual-action": N_("shown by the user"),
+    "automatic-action": N_("shown automatically"),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One step of a ladder: its word, its drawing, and what a screen reader says of it."""
@@ -89,7 +100,11 @@ def ladder(row: RecipientRow, tongue: Tongue) -> tuple[Step, ...]:
             Step(
                 label=tongue.say(label),
                 mark=mark,
-                told=tongue.say(_TOLD[mark]),
+                told=tongue.say(
+                    _READ_TOLD.get(read_mode(row), _TOLD[mark])
+                    if grade is Grade.READ and mark is Mark.DONE
+                    else _TOLD[mark]
+                ),
                 at_us=line.at_us if line is not None and mark not in (Mark.NONE, Mark.CLOSED) else None,
             )
         )
@@ -106,6 +121,12 @@ def _holds(row: RecipientRow, grade: Grade) -> bool:
     if any(row.proven(event) for event in events):
         return True
     return grade is Grade.FETCHED and row.proven(Event.READ) is not None
+
+
+def read_mode(row: RecipientRow) -> str:
+    """Of the read receipts of a recipient the strongest mode; empty when none says."""
+    modes = {str(line.detail.get("mode") or "") for line in row.events if line.event is Event.READ}
+    return next((mode for mode in ("manual-action", "automatic-action") if mode in modes), "")
 
 
 def _implied(reached: Grade, step: Grade) -> bool:
@@ -181,7 +202,9 @@ def standing(row: RecipientRow, tongue: Tongue, dates: Dates, now_us: int) -> St
     silence = say("no confirmation")
     since = dates.since(row.changed_us, now_us)
     if row.grade >= Grade.READ:
-        return Standing(text=say("Read, not yet registered"), tone="warn" if row.late else "soft")
+        mode = _READ_STANDING.get(read_mode(row))
+        text = say("Read, not yet registered") + (f" · {say(mode)}" if mode else "")
+        return Standing(text=text, tone="warn" if row.late else "soft")
     told = say("In the mailbox") if row.grade >= Grade.DELIVERED else say("With the agency's server")
     return Standing(text=f"{told} · {silence} {since}", tone="warn" if row.late else "soft")
 

@@ -62,6 +62,7 @@ _KEYS = {
     "receipts": N_("receipts"),
     "receipts_to": N_("receipts to"),
     "digest": N_("receipts gathered"),
+    "ask_read": N_("asking for a read receipt"),
     "copies": N_("copies"),
     "notify": N_("notify"),
 }

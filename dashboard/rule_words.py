@@ -149,6 +149,11 @@ _ROUTES = {
     "outbound": N_("by the sender's way to the outside"),
     "gateway": N_("taken in by the gateway"),
 }
+_ASKS = {
+    "always": N_("asks for a read receipt"),
+    "author": N_("asks for a read receipt if the author does"),
+    "never": N_("asks for no read receipt"),
+}
 _WORDS = {
     "letter": N_("as a letter"),
     "report": N_("as a report"),
@@ -287,6 +292,8 @@ class Teller:
                 )
             case "sign", bool():
                 yield Phrase(label=say(N_("signed")) if value else say(N_("not signed")))
+            case "ask_read", str() if value in _ASKS:
+                yield Phrase(label=self._word(_ASKS, value))
             case "digest", bool():
                 yield Phrase(
                     label=say(N_("receipts gathered in one message"))
@@ -370,6 +377,7 @@ _SETTINGS = {
     "due": N_("answer due in"),
     "receipts": N_("receipts for"),
     "receipts_to": N_("receipts to"),
+    "ask_read": N_("asking for a read receipt"),
     "subject_tag": N_("subject tag"),
     "notify": N_("notify"),
 }

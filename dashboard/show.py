@@ -328,6 +328,9 @@ _STRAYS = frozenset(
         N_("speaks of a letter that has not been sent there"),
         N_("its letter is no longer in the record"),
         N_("a report that names no recipient"),
+        N_("a receipt that says nothing known"),
+        N_("its From is not of the recipient's agency"),
+        N_("one recipient speaks for another"),
     }
 )
 

@@ -50,6 +50,24 @@ _SENTENCES: dict[Event, str] = {
 _NOTHING = Markup("—")
 _UNNUMBERED = N_("Wasl accepted it and recorded it")
 _UNREAD = N_("The client of %(address)s answers, but proves no reading: %(reply)s")
+_NOT_READ = {
+    "displayed": N_("The client of %(address)s could not show it without an error; no reading is proven"),
+    "deleted": N_("Deleted at %(address)s, perhaps unread; no reading is proven"),
+    "processed": N_("Dealt with by a rule of %(address)s without being shown; no reading is proven"),
+    "dispatched": N_(
+        "Sent on or printed by the client of %(address)s without being shown; no reading is proven"
+    ),
+    "denied": N_("The reader at %(address)s does not say whether it was read"),
+    "failed": N_("The client of %(address)s could not make a read receipt"),
+}
+_FILTERED = N_("A filter at %(address)s says that it did not take it: %(reply)s")
+_READ_IN_WORDS = N_("Words from %(address)s say that it was read: a hint, no receipt that counts")
+_READ_BY = {
+    "manual-action": N_("Matched read receipt from %(address)s: shown by an act of the user"),
+    "automatic-action": N_(
+        "Matched read receipt from %(address)s: shown, as it says without an act of the user"
+    ),
+}
 _TURNED_DOWN = N_("Not released for %(address)s, refused by %(person)s")
 _NOT_DECIDED = N_("Not released for %(address)s: nobody approved it in time")
 _RELEASED_BY_TIME = N_("Released for delivery to %(agency)s: the time for a decision ran out")
@@ -91,6 +109,9 @@ _KEYS = {
     "original_message_id": N_("Message-ID as reported"),
     "mode": N_("Mode"),
     "type": N_("Disposition"),
+    "sending_mode": N_("Receipt sent"),
+    "reporting_ua": N_("Program"),
+    "from": N_("From"),
     "sha256": N_("SHA-256"),
     "message_id": N_("Message-ID"),
     "size": N_("Size"),
@@ -196,12 +217,16 @@ def _sentence(
     if line.event is Event.NOTICED:
         text = _NOTICED.get(str(detail.get("act")), text)
     if line.event is Event.AUTO_REPLY and line.source == "mdn":
-        text = _UNREAD
+        text = _NOT_READ.get(str(detail.get("type")), _UNREAD)
+        text = _READ_IN_WORDS if detail.get("in_words") else _FILTERED if detail.get("refusal") else text
+    if line.event is Event.READ:
+        text = _READ_BY.get(str(detail.get("mode")), text)
     if line.event is Event.REFUSED and detail.get("hold"):
         text = _NOT_DECIDED if detail.get("expired") else _TURNED_DOWN
     if line.event is Event.RELEASED and detail.get("expired"):
         text = _RELEASED_BY_TIME
-    reply = str(detail.get("reply") or detail.get("diagnostic") or detail.get("type") or "")
+    reply = detail.get("reply") or detail.get("diagnostic") or detail.get("refusal")
+    reply = str(reply or detail.get("type") or "")
     by = detail.get("by") if line.event is Event.FORWARDED else None
     if line.event is Event.FAILED and (known := reason(str(detail.get("status") or reply))):
         reply_shown: Markup = visible(tongue.say(known))

@@ -1,10 +1,11 @@
 """What is sent for a claim: the original octets, the edit of tag and signature, the outward envelope.
 
 A copy for another agency bears our tags, the agency's DKIM signature and a return address that names
-its delivery (DESIGN §9). Pass-through and shadow copies go out as they came, under a trace field. A
-receipt is signed by the gateway. A letter is opened, edited and signed once, however many recipients
-it has: :class:`_Opened` is shared by all sendings of one mail transaction. Signing is done in the
-signing room (:mod:`gateway.signing_room`), or here while that is closed.
+its delivery, to which it also asks for a read receipt (DESIGN §9). Pass-through and shadow copies go out
+as they came, under a trace field. A receipt is signed by the gateway. A letter is opened once, however
+many recipients it has, and edited and signed once for each return address: :class:`_Opened` is shared by
+all sendings of one mail transaction. Signing is done in the signing room (:mod:`gateway.signing_room`), or
+here while that is closed.
 
 Raises OSError when the octets cannot be read. A letter that cannot be signed (no From) goes unsigned.
 """
@@ -19,7 +20,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from gateway.instance import Instance
-from gateway.outgoing import OUTWARD, Outgoing, OutRecipient, orcpt_of
+from gateway.outgoing import OUTWARD, UNASKED, Outgoing, OutRecipient, orcpt_of
 from gateway.reverse_path import ReversePath
 from gateway.sealing import KeyName, KeyRing, Order, seal
 from gateway.sign import body_hash
@@ -43,7 +44,7 @@ class _Opened:
         self.octets = octets
         self._ours = ours
         self.view = octets.view()
-        self.edits: dict[Order, asyncio.Future[Edit]] = {}  # all copies of a letter bear the same one
+        self.edits: dict[Order, asyncio.Future[Edit]] = {}  # one for each return address
 
     def __del__(self) -> None:
         if self._ours:
@@ -108,12 +109,15 @@ class Composer:
             else:
                 opened = await self._loop.run_in_executor(self._executor, self._fetch, parcel)
             opened = self._open.setdefault(parcel.submission_id, opened)
-        edit = await self._edit(self._order(batch), opened, parcel.archive_key)
         tagged = batch[0].tag
         outward = _outward(batch)
+        sender = self._sender(batch)
+        asks = tagged and not sender.is_null and not any(o.get(UNASKED) for o in outward)
+        order = self._order(batch, str(sender) if asks else "")
+        edit = await self._edit(order, opened, parcel.archive_key)
         return Sending(
             outgoing=Outgoing(
-                sender=self._sender(batch),
+                sender=sender,
                 recipients=tuple([_recipient(c) for c in batch]),
                 ret="HDRS" if tagged else parcel.ret,
                 envid=parcel.wire_id if tagged else parcel.envid,
@@ -131,7 +135,7 @@ class Composer:
         return _Opened(self._archive.open(parcel.archive_key), ours=True)
 
     async def _edit(self, order: Order, opened: _Opened, key: str) -> Edit:
-        """The edit of this letter, made once however many copies there are."""
+        """The edit of this letter, made once however many copies bear it."""
         made = opened.edits.get(order)
         if made is None:
             made = opened.edits[order] = self._loop.create_future()
@@ -165,7 +169,7 @@ class Composer:
         view = opened.view
         return seal(order, view, scan(view), self._ring, lambda start: body_hash(view, start))
 
-    def _order(self, batch: list[Claim]) -> Order:
+    def _order(self, batch: list[Claim], notify_to: str) -> Order:
         parcel, claim = batch[0].parcel, batch[0]
         tagged = claim.tag
         keys: tuple[KeyName, ...] = ()
@@ -198,6 +202,7 @@ class Composer:
             message_id=parcel.message_id,
             domain=self._identity.domain,
             chain=chain,
+            notify_to=notify_to,
             seals=seals,
             due_us=parcel.letter_due_us,
         )

@@ -18,7 +18,8 @@ from functools import lru_cache
 from typing import Any
 
 from gateway import metrics
-from gateway.outgoing import OUTWARD, orcpt_of
+from gateway.outgoing import OUTWARD, UNASKED, orcpt_of
+from gateway.read_wish import NO_WISH, ReadWish
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from policies.agency import Agency, Mode
@@ -44,7 +45,7 @@ from tracker.model import (
 )
 from tracker.receipt_due import PLAIN_MAIL, ReceiptSettings, asks, changed, named
 from tracker.search import fold
-from tracker.states import State
+from tracker.states import Event, State
 
 _log = logging.getLogger("wasl.intake")
 
@@ -59,6 +60,7 @@ class Read:
     digest: bytes | None
     parts: tuple[bytes, ...]
     authentication: str | None = None  # what Authentication-Results is to say, if anything
+    wish: ReadWish = NO_WISH  # the author's own for a read receipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,7 @@ class DraftSettings:
     number_shape: str
     tag_subject: bool
     receipts: ReceiptSettings
+    ask_read: str = "always"
 
 
 class Drafting:
@@ -138,7 +141,7 @@ class Drafting:
             urgency=_highest([v.urgency for v in verdicts], marks.urgencies),
             due_us=min([v.due_us for v in verdicts if v.due_us is not None], default=None),
             number_shape=self._settings.number_shape if kind is LetterKind.LETTER else None,
-            facts=_stored(facts, read, verdicts, letters, marks),
+            facts=self._stored(facts, read, verdicts, letters, marks),
             facts_version=FACTS_VERSION,
             decision=decision.to_json() if letters else {},
             policy_version=policy.version,
@@ -247,7 +250,7 @@ class Drafting:
             hop=hop,
             state=state,
             bcc=bool(read.shown) and v.recipient.address.key not in read.shown,
-            asks=self._asks(v, facts, agency),
+            asks=self._asks(v, facts, agency, read.wish),
             tag=v.tag,
             subject_tag=v.tag and (self._settings.tag_subject if v.subject_tag is None else v.subject_tag),
             sign=v.sign,
@@ -292,13 +295,16 @@ class Drafting:
             copy_by=rule,
         )
 
-    def _asks(self, v: Verdict, facts: Facts, agency: Agency | None) -> tuple[str, ...]:
+    def _asks(
+        self, v: Verdict, facts: Facts, agency: Agency | None, wish: ReadWish = NO_WISH
+    ) -> tuple[str, ...]:
         """The events that earn the author a receipt: policy first, then the agency, then the settings.
 
-        An agency in shadow mode is told no more than any mail server would tell it.
+        An agency in shadow mode is told no more than any mail server would tell it. A read receipt that the
+        author asks for is due whatever agency, settings and NOTIFY say, which speaks of delivery only.
         """
         followed = v.kind not in (Kind.PASS, Kind.SHADOW)
-        return _asked(
+        told = _asked(
             v.recipient.notify,
             self._settings.receipts if followed else PLAIN_MAIL,
             v.receipts if followed else None,
@@ -307,6 +313,19 @@ class Drafting:
             bool(facts.automatic & _LISTS),
             not facts.sender,
         )
+        wished = wish.to and followed and v.receipts is None and facts.sender and not facts.automatic
+        return (*told, Event.READ.value) if wished and Event.READ.value not in told else told
+
+    def _asked_to_read(self, v: Verdict, facts: Facts, read: Read) -> bool:
+        """Whether the copy asks for a read receipt: by rule, else by the recipient's agency, else settings.
+
+        Automatic mail and mail without a return address ask for nothing unless a rule says so.
+        """
+        receiver = self._directory().agency(v.agency) if v.agency else None
+        word = v.ask_read or (receiver.ask_read if receiver is not None else None) or self._settings.ask_read
+        if v.ask_read is None and facts.automatic:
+            return False
+        return word == "always" or (word == "author" and read.wish.asked)
 
     def _hits(self, policy: Policy, verdicts: Sequence[Verdict]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The rules that are counted beside a letter: each of a policy folder, of the built-in ones those
@@ -326,6 +345,33 @@ class Drafting:
         for rule in would:
             metrics.WOULD.labels(rule).inc()
         return tuple(dict.fromkeys(hits)), tuple(dict.fromkeys(would))
+
+    def _stored(
+        self, facts: Facts, read: Read, verdicts: Sequence[Verdict], letters: bool, marks: Marks
+    ) -> dict[str, Any]:
+        """What is kept of the facts: of mail that is no letter next to nothing."""
+        stored: dict[str, Any] = facts.to_json() if letters else {"v": FACTS_VERSION, "hops": facts.hops}
+        if facts.results:
+            stored["results"] = facts.results
+        if read.authentication is not None:
+            stored["authentication_results"] = read.authentication
+        if letters and read.wish.asked:
+            stored["read_wish"] = read.wish.to_json()
+        outward: dict[str, dict[str, Any]] = {}
+        for v in verdicts:
+            wanted: dict[str, Any] = {"requiretls": True} if v.requiretls else {}
+            if v.subject_shape is not None:
+                wanted["subject"] = _shape(v.subject_shape, v, facts, marks)
+            quiet = wanted | {UNASKED: True}
+            asked = v.tag and self._asked_to_read(v, facts, read)
+            if wanted or (v.tag and not asked):
+                address = v.redirect or v.mailbox or v.recipient.address
+                outward[address.key] = wanted if asked else quiet
+            for copy in v.copies:
+                outward[copy.key] = quiet
+        if outward:
+            stored[OUTWARD] = outward
+        return stored
 
 
 _LISTS = frozenset({Automatic.LIST, Automatic.BULK})
@@ -364,28 +410,6 @@ def _answer_effect(verdicts: Sequence[Verdict], facts: Facts, agency: Agency | N
         return "nothing"
     said = [v.answers for v in verdicts if v.answers is not None and not v.refused]
     return said[-1] if said else agency.answers
-
-
-def _stored(
-    facts: Facts, read: Read, verdicts: Sequence[Verdict], letters: bool, marks: Marks
-) -> dict[str, Any]:
-    """What is kept of the facts: of mail that is no letter next to nothing."""
-    stored: dict[str, Any] = facts.to_json() if letters else {"v": FACTS_VERSION, "hops": facts.hops}
-    if facts.results:
-        stored["results"] = facts.results
-    if read.authentication is not None:
-        stored["authentication_results"] = read.authentication
-    outward: dict[str, dict[str, Any]] = {}
-    for v in verdicts:
-        if v.requiretls or v.subject_shape is not None:
-            wanted: dict[str, Any] = {"requiretls": True} if v.requiretls else {}
-            if v.subject_shape is not None:
-                wanted["subject"] = _shape(v.subject_shape, v, facts, marks)
-            for address in (v.redirect or v.mailbox or v.recipient.address, *v.copies):
-                outward[address.key] = wanted
-    if outward:
-        stored[OUTWARD] = outward
-    return stored
 
 
 def _shape(shape: str, v: Verdict, facts: Facts, marks: Marks) -> str:

@@ -25,6 +25,7 @@ from gateway.drafting import Drafting, DraftSettings, Read
 from gateway.forwarding import forwarded
 from gateway.inbound import Inbound
 from gateway.instance import Instance
+from gateway.read_wish import read_wish
 from gateway.reading import LetterReader, Reading
 from gateway.reading_room import ContentReader
 from gateway.refusals import Refusals
@@ -74,6 +75,7 @@ class IntakeSettings:
     tag_subject: bool
     receipts: ReceiptSettings
     keep_free: int  # octets
+    ask_read: str = "always"
     postmaster: Address | None = None
 
 
@@ -108,6 +110,7 @@ class Intake:
                 number_shape=settings.number_shape,
                 tag_subject=settings.tag_subject,
                 receipts=settings.receipts,
+                ask_read=settings.ask_read,
             ),
             directory,
             schedule,
@@ -293,7 +296,8 @@ class Intake:
         said = None
         if reading.results or conn.account:
             said = authentication_results.text(reading.results, conn.account)
-        return Read(reading.shown, reading.digest, reading.parts, said)
+        wish = read_wish(reading.headers, reading.facts, self._directory())
+        return Read(reading.shown, reading.digest, reading.parts, said, wish)
 
     async def _record_refusal(
         self,

@@ -196,9 +196,14 @@ class Notices:
         return made, hopeless
 
     def _addresses(self, bundle: Bundle) -> tuple[Address, ...]:
-        """Whom to tell: those to whom a next hop leads."""
+        """Whom to tell: those to whom a next hop leads.
+
+        The author's own wish says who gets read receipts, unless policy names others for all of them.
+        """
         out: list[Address] = []
-        for word in bundle.receipts[0].recipient.split(" "):
+        told, letter = bundle.receipts[0], bundle.letter
+        wished = told.kind == Event.READ.value and letter.read_to and told.recipient == letter.sender
+        for word in letter.read_to if wished else told.recipient.split(" "):
             try:
                 to = Address.parse(word)
             except AddressError:
@@ -300,7 +305,8 @@ class Notices:
         agency = self._agency(d.agency)
         event = Event(receipt.event)
         remote = detail.get("remote_mta") or detail.get("reporting_mta") or detail.get("peer") or ""
-        quiet = event is Event.SUBMITTED  # its detail speaks of our own client, not of another server
+        # Their detail speaks of a client, not of a server that was sent to.
+        quiet = event in (Event.SUBMITTED, Event.READ)
         return RecipientFacts(
             address=Address.parse(d.recipient),
             event=event,
@@ -323,6 +329,7 @@ class Notices:
             referred_to=str(detail.get("to") or "") if event is Event.REFERRED else "",
             answer_number=str(detail.get("answer") or "") if receipt.source == "answer" else "",
             disposition=_disposition(detail) if event is Event.READ else "",
+            read_mode=_mode(detail) if event is Event.READ else "",
         )
 
     def _proof(self, conn: Any, bundle: Bundle, notice: Notice) -> tuple[bytes | None, bytes | None]:
@@ -401,7 +408,12 @@ def _status(told: object, reply: str) -> EnhancedStatus | None:
         return None
 
 
+def _mode(detail: dict[str, object]) -> str:
+    mode = detail.get("mode")
+    return mode if isinstance(mode, str) and mode in ("manual-action", "automatic-action") else ""
+
+
 def _disposition(detail: dict[str, object]) -> str:
-    mode = detail.get("mode") or "manual-action"
-    sending = detail.get("sending_mode") or "mdn-sent-manually"
-    return f"{mode}/{sending}; {detail.get('type') or 'displayed'}"
+    """The disposition that is passed on; what the recipient's program does not say is not claimed."""
+    sent = "manually" if detail.get("sending_mode") == "mdn-sent-manually" else "automatically"
+    return f"{_mode(detail) or 'automatic-action'}/MDN-sent-{sent}; displayed"

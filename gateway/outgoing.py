@@ -150,6 +150,9 @@ class Outcome:
 OUTWARD = "outward"
 """In the stored facts of a letter: what policy wants of single recipients' copies, by ``Address.key``."""
 
+UNASKED = "unasked"
+"""There: a copy that does not ask for a read receipt, as others between agencies do."""
+
 _XCHARS = re.compile(r"[!-*,-<>-~]*")
 
 

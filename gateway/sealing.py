@@ -2,8 +2,8 @@
 
 An order holds plain values only, so that it can cross to the signing room (``gateway.signing_room``), a
 process of its own that holds the private keys. The same letter, order and second give the same
-edit, whichever process makes it; all copies of a letter bear the same one. A letter that cannot
-be signed (no From, no usable key) goes unsigned, which is logged.
+edit, whichever process makes it; copies that ask for a read receipt at one address, or at none, bear
+the same one. A letter that cannot be signed (no From, no usable key) goes unsigned, which is logged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.sign import NoFromError, SigningKey, SigningKeyError, signatures
 from gateway.tag import Buffer, Edit, Received, Tags, edit_for
 from tracker import header_writer
 from tracker.header import Headers
-from tracker.model import Connection, Door, TlsInfo, now_us
+from tracker.model import Address, Connection, Door, TlsInfo, now_us
 
 _log = logging.getLogger("wasl.relay")
 
@@ -54,6 +54,7 @@ class Order(NamedTuple):
     domain: str = ""  # the gateway's own, under which it seals
     chain: str = ""  # the ARC chain that came in: none, pass or fail
     due_us: int | None = None  # when an answer is due
+    notify_to: str = ""  # where a read receipt is asked for
     seals: tuple[KeyName, ...] = ()  # the gateway's keys, when an ARC set is due: its first RSA key makes it
 
 
@@ -90,6 +91,11 @@ class KeyRing:
 @lru_cache(maxsize=16)
 def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
+
+
+def _path(text: str) -> Address | None:
+    local, _, host = text.rpartition("@")
+    return Address(local, host) if local else None
 
 
 def seal(order: Order, view: Buffer, headers: Headers, ring: KeyRing, hashed: Callable[[int], bytes]) -> Edit:
@@ -171,6 +177,8 @@ def _tags(order: Order, headers: Headers) -> Tags:
         urgency=order.urgency,
         due=header_writer.date(order.due_us, zone) if order.due_us is not None else None,
         instance=order.instance,
+        notify_to=_path(order.notify_to),
+        drop_wishes=True,
         # RFC 6409 §8.2, §8.3: what is missing is added here; a later server would break the signature.
         date=None if "date" in headers else header_writer.date(order.at_us, zone),
         message_id=None if "message-id" in headers else order.message_id,

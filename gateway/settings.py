@@ -302,6 +302,8 @@ class Receipts(Section):
     """The agency referred it to somebody."""
     processed: bool = True
     """The agency closed, answered or returned it."""
+    ask_read: Literal["always", "author", "never"] = "always"
+    """Letters ask for a read receipt; `author`: if their author does. Agency and policy go first."""
     digest_above: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 5
     """Above this number of recipients receipts are gathered into a digest."""
     digest_after: Duration = timedelta(minutes=15)

@@ -37,6 +37,11 @@ _STRAY = re.compile(rb"(?:(?:[ \t]|>?From )[^\n]*\n)+")
 _TLS_WORD = re.compile(r"[A-Za-z0-9._\-]{1,60}")
 
 
+# Fields by which an author asks for a read receipt; the options of the first would bind our request too.
+WISHES = ("disposition-notification-to", "return-receipt-to", "x-confirm-reading-to")
+_WISHES = frozenset(name.encode() for name in (*WISHES, "disposition-notification-options"))
+
+
 class EditError(ValueError):
     """An edit that does not fit the octets, or text that is no edit."""
 
@@ -192,7 +197,8 @@ class Tags:
     due: str | None = None
     verify: str | None = None
     instance: str | None = None
-    notify_to: Address | None = None  # takes the place of the author's Disposition-Notification-To
+    notify_to: Address | None = None  # asks for a read receipt (RFC 8098 §2.1)
+    drop_wishes: bool = False  # the author's own requests for one; ``notify_to`` takes their place anyway
     message_id: str | None = None  # with its brackets; added where the letter has none (RFC 6409 §8.3)
     date: str | None = None  # the same (RFC 6409 §8.2): the next server would add one and break our signature
     drop_ours: bool = True  # Wasl-* of outside, save Wasl-Instance of other gateways
@@ -263,8 +269,8 @@ def _unwanted(headers: Headers, tags: Tags) -> Iterator[tuple[int, int]]:
             drop = _names(headers.value(item), tags.authserv_id)
         elif name.startswith(b"arc-"):
             drop = item in arc
-        elif name == b"disposition-notification-to":
-            drop = tags.notify_to is not None
+        elif name in _WISHES:
+            drop = tags.drop_wishes or (tags.notify_to is not None and name.startswith(b"disposition-"))
         elif name in (b"bcc", b"resent-bcc"):
             drop = tags.drop_bcc
         if drop:

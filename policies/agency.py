@@ -136,6 +136,7 @@ class Agency:
     imap: tuple[ImapServer, ...] = ()  # where its people's mailboxes are
     dkim: tuple[DkimKey, ...] = ()
     receipts: tuple[tuple[str, bool], ...] = ()  # event -> due or not, where it differs from the settings
+    ask_read: str | None = None  # letters to its people ask for a read receipt: always, author, never
     authserv_ids: tuple[str, ...] = ()  # whose Authentication-Results are believed
     forwards: Forwards = Forwards.AUTHENTICATED
     watches: tuple[Watch, ...] = ()  # its mailboxes that are looked into

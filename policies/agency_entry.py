@@ -412,6 +412,8 @@ class AgencyEntry(Entry):
     """The server of its people's mailboxes, which they reach through Wasl; a list when there are several."""
     dkim: Annotated[list[DkimEntry], Field(max_length=100)] = Field(default_factory=list)
     receipts: ReceiptsEntry = ReceiptsEntry()
+    ask_read: Literal["always", "author", "never"] | None = None
+    """Letters to its people ask for a read receipt; `author`: if the author does. Default: the settings."""
     authserv_ids: Annotated[list[Host], BeforeValidator(_one_or_more)] = Field(default_factory=list)
     """Authentication-Results under these names, from its own server, are believed (RFC 8601)."""
     forwards: Forwards = Forwards.AUTHENTICATED
@@ -473,6 +475,7 @@ class AgencyEntry(Entry):
                 for i, key in enumerate(self.dkim)
             ),
             receipts=receipts,
+            ask_read=self.ask_read,
             incoming=self.incoming,
             registrars=tuple(self.registrars),
             answers=self.answers,

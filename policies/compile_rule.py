@@ -184,6 +184,7 @@ class _Making:
             receipts_to=tuple(entry.receipts_to) if entry.receipts_to is not None else None,
             digest=entry.digest,
             answers=entry.answers,
+            ask_read=entry.ask_read,
         )
 
     def _effect_names(self, entry: RuleEntry) -> None:

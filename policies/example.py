@@ -98,6 +98,7 @@ class Expected(_Entry):
     receipts_to: Texts | None = None
     digest: bool | None = None
     answers: str | None = None
+    ask_read: str | None = None
     copies: Texts | None = None
     notify: Texts | None = None
 
@@ -371,6 +372,7 @@ def _found(v: Verdict) -> dict[str, Any]:
         "receipts_to": v.receipts_to,
         "digest": v.digest,
         "answers": v.answers,
+        "ask_read": v.ask_read,
         "copies": [str(address) for address in v.copies],
         "notify": [str(address) for address in v.notify],
     }

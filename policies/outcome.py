@@ -86,6 +86,7 @@ class Outcome:
     receipts_to: tuple[str, ...] | None = None
     digest: bool | None = None
     answers: str | None = None
+    ask_read: str | None = None
 
 
 # What the last rule that sets it decides.
@@ -103,6 +104,7 @@ _LAST = (
     "receipts_to",
     "digest",
     "answers",
+    "ask_read",
 )
 
 
@@ -186,6 +188,7 @@ def verdict(case: Case, outcome: Outcome, held: Held | None = None) -> Verdict:
         receipts_to=outcome.receipts_to,
         digest=outcome.digest,
         answers=outcome.answers,
+        ask_read=outcome.ask_read,
         notify=outcome.notify,
     )
 

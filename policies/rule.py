@@ -117,6 +117,7 @@ class Effect:
     receipts_to: tuple[str, ...] | None = None
     digest: bool | None = None
     answers: str | None = None
+    ask_read: str | None = None
 
     @property
     def marks(self) -> bool:
@@ -237,6 +238,7 @@ _SETS = (
     "receipts_to",
     "digest",
     "answers",
+    "ask_read",
     "tag",
     "subject_tag",
     "sign",

@@ -229,6 +229,9 @@ ReceiptEvent = Literal[
 ]
 
 
+AskRead = Literal["always", "author", "never"]
+
+
 class Reply(Entry):
     """What a refusal says. `{recipient}`, `{sender}`, `{domain}` and `{agency}` are filled in."""
 
@@ -461,6 +464,8 @@ class RuleEntry(Entry):
     """Receipts in a digest instead of at once."""
     answers: Literal["closes", "advances", "nothing"] | None = None
     """What an answer does at its own agency to the letter that it answers."""
+    ask_read: AskRead | None = None
+    """Whether the copy asks the recipient's mail program for a read receipt; `author`: if the author does."""
     tag: Flag | None = None
     """false: the copy goes out exactly as it came."""
     subject_tag: Annotated[bool | str | None, PlainValidator(_shape, json_schema_input_type=bool | str)] = (
@@ -517,6 +522,7 @@ SETTINGS = (
     "receipts_to",
     "digest",
     "answers",
+    "ask_read",
     "tag",
     "subject_tag",
     "sign",

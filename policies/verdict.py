@@ -86,6 +86,9 @@ class Verdict:
     receipts_to: tuple[str, ...] | None = None  # "author", "registry" or addresses; None: as the settings say
     digest: bool | None = None  # receipts in a digest instead of at once; None: as the settings say
     answers: str | None = None  # closes, advances, nothing: what an answer does; None: as its agency says
+    ask_read: str | None = (
+        None  # always, author, never: ask for a read receipt; None: as agency and settings say
+    )
     notify: tuple[Address, ...] = ()  # who is told that the rule applied
 
     @property
@@ -121,7 +124,7 @@ class Verdict:
                 "expires_us": self.hold.expires_us,
                 "then": self.hold.then.value,
             }
-        for name in ("classification", "urgency", "subject_shape", "answers"):
+        for name in ("classification", "urgency", "subject_shape", "answers", "ask_read"):
             value = getattr(self, name)
             if value:
                 out[name] = value

@@ -64,6 +64,7 @@ class LetterRow:
     sha256: bytes
     archive_key: str
     references: tuple[str, ...]
+    read_to: tuple[str, ...]  # whom the author's own request for a read receipt names
     parts: tuple[tuple[str, bytes], ...]  # name and digest of each attachment
     deliveries: tuple[DeliveryRow, ...]
 
@@ -124,6 +125,8 @@ def due(
 
 def _gathered(letter: LetterRow, row: DueReceipt, told: int, settings: ReceiptSettings) -> bool:
     """Policy may ask for a digest, or for none, whatever the number of recipients."""
+    if row.kind == Event.READ.value and letter.read_to:
+        return False  # who asks for read receipts gets each, as a client would have sent it
     digest = next((d.digest for d in letter.deliveries if d.id == row.delivery_id), None)
     if digest is not None:
         told = settings.gather_above + 1 if digest else 0
@@ -208,6 +211,7 @@ def _letter(conn: Connection, letter_id: int) -> LetterRow | None:
         sha256=bytes(row.sha256),
         archive_key=row.archive_key,
         references=tuple(row.facts.get("references") or ()),
+        read_to=tuple((row.facts.get("read_wish") or {}).get("to") or ()),
         parts=tuple(
             (str(a.get("name") or ""), bytes.fromhex(a["sha256"])) for a in row.facts.get("attachments") or ()
         ),

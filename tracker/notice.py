@@ -147,6 +147,7 @@ class RecipientFacts:
     answer_number: str = ""  # of the letter that answers it
     person: str = ""  # who did it, if a person is known
     disposition: str = ""  # of a read receipt, ``manual-action/MDN-sent-manually; displayed``
+    read_mode: str = ""  # of a read receipt: manual-action or automatic-action; "" when it does not say
 
     @property
     def action(self) -> Action | None:

@@ -208,6 +208,8 @@ def _entry(notice: Notice, recipient: RecipientFacts, language: str) -> Entry:
     acts = (Event.REGISTERED, Event.REFERRED, Event.RETURNED, Event.PROCESSED)
     if recipient.event in acts and not recipient.answer_number:
         say("person", shown(recipient.person, 120) or _label("nobody", language))
+    if recipient.event is Event.READ:
+        say("shown", words.READ_MODES[recipient.read_mode].get(language), foreign=False)
     if recipient.event in (Event.FAILED, Event.LATE, Event.RELAYED, Event.DELIVERED, Event.REFUSED):
         say("answer", shown(recipient.reply, 600), code=True)
         say("server", shown(recipient.remote_mta, 255), code=True)

@@ -329,6 +329,12 @@ CAUSES: dict[str, Bilingual] = {
     "7.30": B("يُشترط نقل مشفّر لم يوفّره خادم الجهة.", "Encryption is required and was not offered."),
 }
 
+READ_MODES: dict[str, Bilingual] = {
+    "manual-action": B("بفعل المستخدم", "by an act of the user"),
+    "automatic-action": B("آلياً، دون فعل من المستخدم", "automatically, without an act of the user"),
+    "": B("لم يذكرها البرنامج", "how is not said"),
+}
+
 LABELS: dict[str, Bilingual] = {
     "number": B("رقم الصادر", "Outgoing number"),
     "subject": B("الموضوع", "Subject"),
@@ -349,6 +355,7 @@ LABELS: dict[str, Bilingual] = {
     "incoming": B("رقم الوارد", "Incoming number"),
     "referred": B("أُحيل إلى", "Referred to"),
     "reply": B("أُجيب عنه بالكتاب رقم", "Answered by letter"),
+    "shown": B("كيفية العرض كما أفاد البرنامج", "Displayed, as the program says"),
     "person": B("بواسطة", "By"),
     "nobody": B("الديوان، والموظف غير معروف", "the registry, person unknown"),
     "verify": B("للتحقّق", "Verify"),

@@ -204,7 +204,12 @@ def notices() -> dict[str, Notice]:
         ),
         "read": receipt(
             Kind.READ,
-            recipient(Event.READ, minutes=95, disposition="manual-action/MDN-sent-manually; displayed"),
+            recipient(
+                Event.READ,
+                minutes=95,
+                disposition="manual-action/MDN-sent-manually; displayed",
+                read_mode="manual-action",
+            ),
         ),
         "registered": receipt(
             Kind.REGISTERED, recipient(Event.REGISTERED, minutes=120, incoming_number="MOH/IN/2026/877")

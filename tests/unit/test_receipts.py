@@ -249,8 +249,7 @@ def test_a_read_receipt_passes_the_disposition_on() -> None:
         "Original-Message-ID": "<1@mof.gov.example>",
         "Disposition": said,
     }
-    found = mdn.read(octets)
-    assert found is not None
+    (found,) = mdn.read(octets)
     assert found.original_message_id == "<1@mof.gov.example>"
 
 
