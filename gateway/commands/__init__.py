@@ -16,6 +16,7 @@ from gateway.commands import (
     keys,
     ledger,
     letter,
+    letter_register,
     policy,
     queue,
     serve,
@@ -56,6 +57,11 @@ app.add_typer(agency.app, name="agency")
 app.add_typer(keys.app, name="keys")
 app.add_typer(user.app, name="user")
 app.add_typer(letter.app, name="letter")
+letter.app.command("register")(letter_register.register)
+letter.app.command("refer")(letter_register.refer)
+letter.app.command("progress")(letter_register.progress)
+letter.app.command("return")(letter_register.return_)
+letter.app.command("close")(letter_register.close)
 app.add_typer(queue.app, name="queue")
 app.add_typer(watch.app, name="watch")
 app.add_typer(hold.app, name="hold")

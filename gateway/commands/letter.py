@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tracker.letter_page import LetterPage
     from tracker.store import Connection
 
-app = typer.Typer(no_args_is_help=True, help="Letters: list, show, trace.")
+app = typer.Typer(no_args_is_help=True, help="Letters: list, show, trace; what a registry does with them.")
 
 Ref = Annotated[str, typer.Argument(metavar="ID", help="A letter number, an id, or a Message-ID.")]
 
