@@ -110,8 +110,9 @@ def open_archive(settings: Settings) -> ObjectStore:
 
 
 def open_room(settings: Settings, record: Record, on_gone: Callable[[], None]) -> None:
-    """Have letters written by a process of their own; raises :class:`Trouble`."""
-    from tracker.record_room import Furnishing, RoomGone
+    """Have letters written by a process of their own, once :func:`await_room` was called; raises
+    :class:`Trouble`."""
+    from tracker.record_room import Furnishing
 
     local = settings.archive.kind == "local"
     furnishing = Furnishing(
@@ -126,7 +127,15 @@ def open_room(settings: Settings, record: Record, on_gone: Callable[[], None]) -
     )
     try:
         record.open_room(furnishing, on_gone)
-    except (OSError, RuntimeError, RoomGone) as error:
+    except OSError as error:
+        raise Trouble(f"the record room cannot be opened: {error}") from error
+
+
+def await_room(record: Record) -> None:
+    """Wait until the record room is ready; raises :class:`Trouble`."""
+    try:
+        record.await_room()
+    except (OSError, RuntimeError) as error:
         raise Trouble(f"the record room cannot be opened: {error}") from error
 
 

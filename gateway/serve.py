@@ -41,7 +41,7 @@ from gateway.instance import Instance
 from gateway.intake import Intake, IntakeSettings
 from gateway.next_hops import NextHops
 from gateway.notices import Notices, NoticeSettings
-from gateway.opening import mac_secrets, open_record, open_room, policy_limits
+from gateway.opening import await_room, mac_secrets, open_record, open_room, policy_limits
 from gateway.outgoing import Timeouts
 from gateway.policy_desk import act_on_policy
 from gateway.policy_watch import PolicyWatch
@@ -138,6 +138,7 @@ class Gateway:
         self.directory = DirectoryFile(settings.directory.path, (settings.gateway.domain,))
         self.policy = await loop.run_in_executor(None, self._open_policy)
         self._parts(executor)
+        await loop.run_in_executor(None, await_room, self.record)
         self.record.drive(loop)
         if "relay" in self.roles:
             await self.room.open()

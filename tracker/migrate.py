@@ -7,25 +7,35 @@ one is built from the first migration on, so that new and old installations are 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect, text
 
 from tracker.store import StoreError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_FOLDER = Path(__file__).parent / "migrations"
 
 
 def config() -> Config:
     """Alembic's configuration, without a file."""
+    from alembic.config import Config
+
     made = Config()
-    made.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    made.set_main_option("script_location", str(_FOLDER))
     return made
 
 
 def upgrade(engine: Engine) -> None:
     """Run what migrations are missing, in one transaction."""
+    if _is_current(engine):
+        return  # and Alembic, which takes a quarter of a second to load, is not needed
+    from alembic import command
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
     settings = config()
     script = ScriptDirectory.from_config(settings)
     head = script.get_current_head()
@@ -42,3 +52,13 @@ def upgrade(engine: Engine) -> None:
             conn.exec_driver_sql("SELECT pg_advisory_xact_lock(7237101)")  # nodes that start at once
         settings.attributes["connection"] = conn
         command.upgrade(settings, "head")
+
+
+def _is_current(engine: Engine) -> bool:
+    """True when the database says that it is at the newest of our revisions (``vNNNN.py``)."""
+    newest = max(path.stem[1:] for path in (_FOLDER / "versions").glob("v[0-9]*.py"))
+    with engine.connect() as conn:
+        if not inspect(conn).has_table("alembic_version"):
+            return False
+        found = list(conn.execute(text("SELECT version_num FROM alembic_version")).scalars())
+    return found == [newest]

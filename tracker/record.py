@@ -103,6 +103,11 @@ class Record:
         assert isinstance(self.writer, Writer)
         self.writer = RecordRoom(self.writer, self.archive, furnishing, self.desks, on_gone, self._tell)
 
+    def await_room(self) -> None:
+        """Wait until the room is ready; what it raised is raised here."""
+        if isinstance(self.writer, RecordRoom):
+            self.writer.await_ready()
+
     def drive(self, loop: Loop) -> None:
         """Have an event loop carry what goes to the record room and back; call it in its own thread."""
         if isinstance(self.writer, RecordRoom):

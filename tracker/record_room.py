@@ -118,14 +118,19 @@ class RecordRoom:
         self._sock, self._child = _start()
         self._storers = ThreadPoolExecutor(_STORERS, thread_name_prefix="wasl-store")
         send(self._sock, furnishing)
+        self._sender: threading.Thread | None = None
+        self._reader: threading.Thread | None = None
+
+    def await_ready(self) -> None:
+        """Wait until the room has opened its record; before that nothing may be handed in.
+
+        Raises what went wrong there, or :class:`RoomGone`.
+        """
         ready = receive(self._sock)
         if ready != "ready":
-            self._sock.close()
-            self._child.wait()
             raise ready if isinstance(ready, Exception) else RoomGone("the record room did not open")
         self._sender = threading.Thread(target=self._send_all, name="wasl-record-out", daemon=True)
         self._sender.start()
-        self._reader: threading.Thread | None = None
         self._read_in_thread()
 
     @property
@@ -194,7 +199,8 @@ class RecordRoom:
                 return
             self._stopping = True
             self._out.put(None)
-        self._sender.join()
+        if self._sender is not None:
+            self._sender.join()
         if self._reader is not None:
             self._reader.join()
         self._sock.close()

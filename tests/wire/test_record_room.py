@@ -48,6 +48,7 @@ class Kept:
             archive_root=folder / "archive",
         )
         self.record.open_room(furnishing, self.gone.set)
+        self.record.await_room()
 
     @property
     def pid(self) -> int:
