@@ -27,6 +27,9 @@ from tracker.states import Event, State
 from tracker.writer import Desk
 
 
+REFERRED = 500  # of so many the thread is read; more at one time are not single mails
+
+
 class StepState(StrEnum):
     DUE = "due"  # claimed, its mail is to be made
     SENT = "sent"  # its mail is accepted
@@ -184,8 +187,8 @@ class FollowUpDesk(Desk):
     def _row(self, conn: Connection, lot: Lot, values: dict[str, Any]) -> bool:
         """Write the row; False when the step was taken before."""
         row = {"id": self._ids.next(), "at_us": lot.at_us} | values
-        made = conn.execute(_INSERT[conn.dialect.name].values(row))
-        return made.rowcount == 1
+        made = conn.execute(_INSERT[conn.dialect.name].values(row).returning(followup.c.id))
+        return made.first() is not None
 
 
 def _values(claim: StepClaim) -> dict[str, Any]:
@@ -367,7 +370,7 @@ def digests_done(conn: Connection, days: Sequence[str]) -> set[tuple[str, str]]:
     return {(row.subject, row.step) for row in conn.execute(asked)}
 
 
-def due_mail(conn: Connection, limit: int = 500) -> list[DueMail]:
+def due_mail(conn: Connection, limit: int = 5000) -> list[DueMail]:
     """What is claimed and not settled, the oldest first."""
     f, d, le = followup.c, delivery.c, letter.c
     rows = conn.execute(
@@ -383,7 +386,7 @@ def due_mail(conn: Connection, limit: int = 500) -> list[DueMail]:
         .order_by(f.id)
         .limit(limit)
     ).all()  # fmt: skip
-    references = _references(conn, [row.submission_id for row in rows if row.submission_id is not None])
+    references = _references(conn, [row.submission_id for row in rows[:REFERRED] if row.submission_id])
     return [
         DueMail(
             id=row.id,

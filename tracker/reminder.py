@@ -17,6 +17,7 @@ from tracker.foreign_text import shown
 from tracker.plain_mail import Cell, Sheet, Table, isolated
 
 LISTED = 20  # letters in a list; more are counted
+GATHERED = 100  # of those that one mail is about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,8 @@ def _sheet(r: Reminding, language: str) -> Sheet:
     ar = language == "ar"
     tables = []
     if len(r.letters) > 1:
-        tables.append(letter_table(r.letters, r.zone, language, "الكتب" if ar else "The letters"))
+        title = "الكتب" if ar else "The letters"
+        tables.append(letter_table(r.letters, r.zone, language, title, most=GATHERED))
     if r.others:
         title = "كتب أخرى تنتظر عندكم" if ar else "Other letters that wait at your agency"
         if r.escalated:
@@ -193,16 +195,21 @@ def _notes(r: Reminding, ar: bool) -> tuple[str, ...]:
 
 
 def letter_table(
-    letters: Sequence[OwedLetter], zone: tzinfo, language: str, title: str, more: int = 0
+    letters: Sequence[OwedLetter],
+    zone: tzinfo,
+    language: str,
+    title: str,
+    more: int = 0,
+    most: int = LISTED,
 ) -> Table:
-    """A list of letters, at most ``LISTED`` of them."""
+    """A list of letters, at most ``most`` of them."""
     ar = language == "ar"
-    more += max(0, len(letters) - LISTED)
+    more += max(0, len(letters) - most)
     told = day_words.letters(more, language)
     return Table(
         title=title,
         columns=_COLUMNS[language],
-        rows=tuple(_row(one, zone, language) for one in letters[:LISTED]),
+        rows=tuple(_row(one, zone, language) for one in letters[:most]),
         more=(f"و{told} غيرها." if ar else f"and {told} more.") if more else "",
     )
 
