@@ -28,6 +28,7 @@ from dashboard import (
     pages,
     policy_editor,
     policy_pages,
+    register_pages,
     replay_pages,
     sign_in,
     version_pages,
@@ -39,6 +40,7 @@ from dashboard.replay_runs import ReplayRuns
 from dashboard.sections import CountBook
 from dashboard.throttle import Throttle
 from dashboard.visit import STATIC, PasswordChangeNeeded, SignInNeeded, Visit, environment, own_pages_only
+from policies.trial_room import TrialRoom
 from tracker.store import DatabaseError
 
 log = logging.getLogger("wasl.dashboard")
@@ -82,6 +84,7 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         app.state.replays.stop_all()
+        app.state.trial_room.close()
         app.state.hub.stop()
 
     app = FastAPI(
@@ -98,6 +101,7 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.state.policy_book = policy_pages.PolicyBook()
     app.state.counts = CountBook()
     app.state.replays = ReplayRuns()
+    app.state.trial_room = TrialRoom()
     app.state.hub = live.Hub(desk)
     app.add_middleware(
         Guard,
@@ -114,6 +118,7 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.include_router(live.router)
     app.include_router(api.router)
     app.include_router(hold_pages.router)
+    app.include_router(register_pages.router)
     app.include_router(policy_editor.router)
     app.include_router(replay_pages.router)
     app.include_router(version_pages.router)

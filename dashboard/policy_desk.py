@@ -13,6 +13,7 @@ from typing import Protocol
 
 from policies.chain import Policy
 from policies.faults import Fault
+from policies.versions import Draft
 
 
 class FolderChanged(Exception):
@@ -78,8 +79,8 @@ class PolicyDesk(Protocol):
         """The files of the folder as they stand now, by their path in it; raises OSError."""
         ...
 
-    def check(self, files: Mapping[str, str], /) -> Policy:
-        """Compile a whole folder from memory; raises :class:`policies.faults.ConfigFaults`."""
+    def draft(self, files: Mapping[str, str], /) -> Draft:
+        """A whole folder from memory with what it is to be checked against; not compiled yet."""
         ...
 
     def save(self, change: FolderChange, /, *, by: str, note: str) -> Saved:

@@ -17,14 +17,13 @@ from starlette.datastructures import FormData
 
 from dashboard.language import N_, Tongue
 from dashboard.policy_desk import PolicyDesk
-from dashboard.policy_editor import MAX_TEXT, form_of, unix_lines
+from dashboard.policy_editor import MAX_TEXT, form_of, unix_lines, version_of
 from dashboard.policy_pages import policy_of
 from dashboard.replay_runs import ReplayRuns, Run, RunState, TooManyRuns
 from dashboard.visit import SignedIn, Visit, agency_choices
-from policies.chain import Policy
 from policies.faults import ConfigFaults, Fault
-from policies.replay import Aspect, Group
-from policies.versions import compile_version, good_name
+from policies.replay import Aspect
+from policies.versions import Draft, good_name
 from tracker import audit, policy_store
 from tracker.policy_store import PolicyStoreError
 
@@ -115,7 +114,7 @@ class RuleShift:
 
 
 def shifts(run: Run) -> list[RuleShift]:
-    """The rules whose counts change, the largest changes first. Safe while the run goes on."""
+    """The rules whose counts change, the largest changes first."""
     found = [
         RuleShift(
             rule=rule,
@@ -124,7 +123,7 @@ def shifts(run: Run) -> list[RuleShift]:
             shadow_before=tally.shadow_before,
             shadow_after=tally.shadow_after,
         )
-        for rule, tally in list(run.replay.rules.items())
+        for rule, tally in run.report.rules.items()
         if (tally.before, tally.shadow_before) != (tally.after, tally.shadow_after)
     ]
     found.sort(key=lambda s: (-abs(s.after - s.before), -abs(s.shadow_after - s.shadow_before), s.rule))
@@ -137,14 +136,14 @@ def runs_of(request: Request) -> ReplayRuns:
 
 def part_of(visit: Visit, run: Run) -> str:
     """What a run has found so far."""
-    groups: list[Group] = run.replay.groups
+    groups = run.report.groups
     changed = shifts(run)
     return visit.html(
         "replay_part.html",
         run=run,
         RunState=RunState,
         groups=groups[:MAX_SHOWN],
-        more_groups=max(0, len(groups) - MAX_SHOWN) + run.replay.left_out,
+        more_groups=max(0, len(groups) - MAX_SHOWN) + run.report.left_out,
         shifts=changed[:MAX_SHOWN],
         aspects={aspect: visit.tongue.say(text) for aspect, text in ASPECTS.items()},
         outcome=lambda text: outcome_words(text, visit.tongue),
@@ -199,10 +198,11 @@ def _begin(visit: Visit, form: FormData) -> Response:
     if agency is not None and all(known.code != agency for known in visit.desk.agencies()):
         raise HTTPException(400)
     try:
-        policy, title = _candidate(visit, desk, field("version"), field("name"), field("text", MAX_TEXT))
+        draft, title = _candidate(visit, desk, field("version"), field("name"), field("text", MAX_TEXT))
         run = runs_of(visit.request).begin(
             visit.desk.engine,
-            policy,
+            draft,
+            version_of(visit.request, draft),
             by=visit.account.name,
             title=title,
             days=min(max(days, 1), max(DAYS)),
@@ -219,23 +219,23 @@ def _begin(visit: Visit, form: FormData) -> Response:
     return RedirectResponse(f"/policy/replay/{run.id}", 303)
 
 
-def _candidate(visit: Visit, desk: PolicyDesk, version: str, name: str, text: str) -> tuple[Policy, str]:
-    """The policy to try and what to call it; raises ConfigFaults or 404."""
+def _candidate(visit: Visit, desk: PolicyDesk, version: str, name: str, text: str) -> tuple[Draft, str]:
+    """The policy to try and what to call it; raises 404."""
     say = visit.tongue.say
     if name:
         if not good_name(name):
             raise HTTPException(400)
         files = desk.on_disk() | {name: unix_lines(text)}
-        return desk.check(files), say("%(name)s as in the editor", name=name)
+        return desk.draft(files), say("%(name)s as in the editor", name=name)
     if version in ("", ON_DISK):
-        return desk.check(desk.on_disk()), say("the files on disk")
+        return desk.draft(desk.on_disk()), say("the files on disk")
     with visit.desk.engine.connect() as conn:
         try:
             found = policy_store.find(conn, version)
         except PolicyStoreError:
             raise visit.not_found(f"policy version {version[:64]}") from None
         kept = policy_store.files_of(conn, found) or {}
-    return compile_version(kept), say("version %(version)s", version=found[:12])
+    return Draft.of_version(kept), say("version %(version)s", version=found[:12])
 
 
 def _run(visit: Visit, run_id: str) -> Run:

@@ -1,8 +1,9 @@
-"""Runs of a candidate policy over recorded letters: one at a time, in a thread of its own, gently.
+"""Runs of a candidate policy over recorded letters: one at a time, each in a process of its own.
 
-A run is kept in this process's memory with its counts and examples until newer ones push it out; nothing of
-it is written. The thread rests between handfuls of letters, so that the mail loop beside it is served
-first, and it can be told to stop. What goes wrong in a run is told on its page; the trace goes to the log.
+A run's counts and examples are kept in this process's memory until newer runs push it out; nothing of it is
+written. The work is done in a room beside the mail (``policies.trial_room``), with lower priority; a thread
+here waits for what it tells, and ends the room when the run is told to stop. What goes wrong in a run is told
+on its page, and the reason goes to the log.
 """
 
 from __future__ import annotations
@@ -11,21 +12,19 @@ import logging
 import queue
 import secrets
 import threading
-import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from policies.chain import Policy
-from policies.replay import Replay
-from policies.replay_report import needs_of, warm_us
-from tracker import recorded
+from policies import trial_room
+from policies.replay_report import Report
+from policies.trial_room import RunOrder
+from policies.versions import Draft
 from tracker.model import now_us
 from tracker.store import Engine
 
 log = logging.getLogger("wasl.dashboard.replay")
 
-HANDFUL = 25  # letters between two rests
 KEPT = 20
 WAITING = 5  # runs that may wait their turn
 EXAMPLES = 5  # of each difference
@@ -49,7 +48,7 @@ class Run:
     candidate: str  # its version
     days: int
     agency: str | None
-    replay: Replay
+    report: Report  # what was found so far
     since_us: int
     begun_us: int
     state: RunState = RunState.WAITING
@@ -79,32 +78,31 @@ class ReplayRuns:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._queue: queue.SimpleQueue[tuple[Run, Engine]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Run, RunOrder]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def begin(
         self,
         engine: Engine,
-        policy: Policy,
+        draft: Draft,
+        version: str,
         *,
         by: str,
         title: str,
         days: int,
         agency: str | None = None,
     ) -> Run:
-        """Put a run in the queue; raises :class:`TooManyRuns`."""
+        """Put a run of a draft, which would be ``version``, in the queue; raises :class:`TooManyRuns`."""
         at = now_us()
         since = at - days * 86_400 * 1_000_000
         run = Run(
             id=secrets.token_hex(8),
             by=by,
             title=title,
-            candidate=policy.version,
+            candidate=version,
             days=days,
             agency=agency,
-            replay=Replay(
-                policy, since_us=since, agency=agency, examples=EXAMPLES, needs_of=needs_of(engine.connect)
-            ),
+            report=Report.empty(version, since, at, agency),
             since_us=since,
             begun_us=at,
         )
@@ -119,7 +117,8 @@ class ReplayRuns:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="policy-replay", daemon=True)
                 self._thread.start()
-        self._queue.put((run, engine))
+        url = engine.url.render_as_string(hide_password=False)
+        self._queue.put((run, RunOrder(draft, url, since, agency, EXAMPLES)))
         return run
 
     def get(self, run_id: str) -> Run | None:
@@ -132,38 +131,30 @@ class ReplayRuns:
             return list(reversed(self._runs.values()))
 
     def stop_all(self) -> None:
-        """The house closes: what runs ends at the next handful."""
+        """The house closes: what runs ends with its room."""
         for run in self.recent():
             run.stop.set()
 
     def _work(self) -> None:
         while True:
-            run, engine = self._queue.get()
+            run, order = self._queue.get()
             try:
-                self._one(run, engine)
+                self._one(run, order)
+            except trial_room.Stopped:
+                run.state = RunState.STOPPED
             except Exception:
                 log.exception("a trial of policy %s failed", run.candidate)
                 run.state = RunState.FAILED
             run.ended_us = now_us()
 
-    def _one(self, run: Run, engine: Engine) -> None:
+    def _one(self, run: Run, order: RunOrder) -> None:
         if run.stop.is_set():
-            run.state = RunState.STOPPED
-            return
+            raise trial_room.Stopped
         run.state = RunState.RUNNING
 
-        begin = run.since_us - warm_us(run.replay.candidate)  # rate limits count from before
-        with engine.connect() as conn:
-            run.total = recorded.count(conn, begin)
-        for page in recorded.recorded(engine.connect, begin, page=500):
-            for start in range(0, len(page), HANDFUL):
-                began = time.thread_time()
-                some = page[start : start + HANDFUL]
-                for _changed in run.replay.feed(some):
-                    pass  # the replay keeps counts and examples itself
-                run.done += len(some)
-                # As long a rest as half the work: two thirds of a core at most, and the lock is given up.
-                if run.stop.wait(max(0.001, (time.thread_time() - began) / 2)):
-                    run.state = RunState.STOPPED
-                    return
+        def told(done: int, total: int, report: Report) -> None:
+            run.done, run.total, run.report = done, total, report
+
+        run.report = trial_room.replay(order, told, run.stop)
+        run.done = run.total
         run.state = RunState.DONE

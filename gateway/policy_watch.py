@@ -20,13 +20,14 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gateway.beside_mail import beside_mail
 from gateway.trouble import Trouble
 from policies.chain import Policy
 from policies.directory import Directory
 from policies.faults import ConfigFaults, Fault
 from policies.folder import Stamp, stamp
 from policies.load import EXAMPLES, Limits, load_policy, load_policy_texts, policy_files
-from policies.versions import Texts, compile_version, own_files, read_own, texts_of, write_files
+from policies.versions import Draft, Texts, compile_version, own_files, read_own, texts_of, write_files
 from tracker import policy_store
 from tracker.model import now_us
 from tracker.policy_store import Activation, PolicyStoreError, Standing
@@ -129,7 +130,8 @@ class PolicyWatch:
             return ()
 
     def _compile(self) -> tuple[Texts, Policy]:
-        policy = load_policy(self.folder, self._limits, self._directory)
+        with beside_mail():
+            policy = load_policy(self.folder, self._limits, self._directory)
         return texts_of(policy, self._limits), policy
 
     def _settle(
@@ -252,12 +254,17 @@ class PolicyWatch:
             return self.on_disk()
         return None
 
+    def draft(self, own: Mapping[str, str]) -> Draft:
+        """These files of the folder, for a trial: its faults name them as they are called here."""
+        return Draft(files=own, limits=self._limits, directory=self._directory)
+
     def check(self, own: Mapping[str, str]) -> Policy:
         """The policy that these files of the folder would be; raises ConfigFaults."""
         if not own:
             raise PolicyStoreError("a policy has at least one file of rules")
         label = f"{self.folder.name}/" if self.folder is not None and self.folder.is_dir() else ""
-        return load_policy_texts(own, self._limits, self._directory, label)
+        with beside_mail():
+            return load_policy_texts(own, self._limits, self._directory, label)
 
     def _replace(self, own: Mapping[str, str], by: str, note: str, *, at_once: bool) -> Activation:
         if self.folder is None:
@@ -299,7 +306,8 @@ class PolicyWatch:
 def _again(digest: str, files: Mapping[str, str]) -> Policy | None:
     """A version that was kept, compiled; None when this program makes another one of it."""
     try:
-        policy = compile_version(files)
+        with beside_mail():
+            policy = compile_version(files)
     except ConfigFaults as e:
         _log.warning("policy version %s cannot be used by this program: %s", digest, e.faults[0])
         return None

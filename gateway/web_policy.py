@@ -12,8 +12,8 @@ from dataclasses import replace
 from dashboard.policy_desk import FolderChange, FolderChanged, NotWritten, PolicySet, Saved, text_digest
 from gateway.policy_watch import PolicyWatch
 from gateway.trouble import Trouble
-from policies.chain import Policy
 from policies.faults import ConfigFaults, Fault
+from policies.versions import Draft
 from tracker.policy_store import Activation, Standing
 
 
@@ -46,11 +46,8 @@ class PolicyPages:
         except ConfigFaults as e:
             raise OSError(str(e.faults[0])) from None
 
-    def check(self, files: Mapping[str, str], /) -> Policy:
-        try:
-            return self._watch.check(files)
-        except ConfigFaults as e:
-            raise ConfigFaults(_named(e.faults, files)) from None
+    def draft(self, files: Mapping[str, str], /) -> Draft:
+        return self._watch.draft(files)
 
     def save(self, change: FolderChange, /, *, by: str, note: str) -> Saved:
         def look(standing: Mapping[str, str]) -> None:

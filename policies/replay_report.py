@@ -38,7 +38,49 @@ class Report:
     rules: dict[str, Tally]  # by id
     versions: dict[str, int]  # that decided then, with letters
     unknown: Unknown
-    complete: bool  # False: it was stopped
+    complete: bool  # False: it was stopped, or goes on
+
+    @classmethod
+    def empty(cls, candidate: str, since_us: int, until_us: int, agency: str | None) -> Report:
+        """Before the first letter."""
+        return cls(
+            candidate=candidate,
+            since_us=since_us,
+            until_us=until_us,
+            agency=agency,
+            letters=0,
+            recipients=0,
+            changed=0,
+            aspects=dict.fromkeys(Aspect, 0),
+            groups=(),
+            left_out=0,
+            rules={},
+            versions={},
+            unknown=Unknown(),
+            complete=False,
+        )
+
+    @classmethod
+    def of(
+        cls, replay: Replay, since_us: int, until_us: int, agency: str | None, *, complete: bool
+    ) -> Report:
+        """What a replay has found so far."""
+        return cls(
+            candidate=replay.candidate.version,
+            since_us=since_us,
+            until_us=until_us,
+            agency=agency,
+            letters=replay.letters,
+            recipients=replay.recipients,
+            changed=replay.changed_letters,
+            aspects=replay.changed,
+            groups=tuple(replay.groups),
+            left_out=replay.left_out,
+            rules=replay.rules,
+            versions=replay.versions,
+            unknown=replay.unknown,
+            complete=complete,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -95,8 +137,10 @@ def run(
     progress: Progress = lambda done, total: None,
     told: Callable[[Changed], None] = lambda changed: None,
     stop: Callable[[], bool] = lambda: False,
+    so_far: Callable[[int, int, Callable[[], Report]], None] = lambda done, total, report: None,
 ) -> Report:
-    """Lead the candidate past the window. ``told`` gets every changed transaction as it is found."""
+    """Lead the candidate past the window. ``told`` gets every changed transaction as it is found, ``so_far``
+    how far it is and, when it asks, what was found until then."""
     until = now_us() if until_us is None else until_us
     begin = since_us - warm_us(candidate)
     with read() as conn:
@@ -105,31 +149,22 @@ def run(
         candidate, since_us=since_us, agency=agency, examples=examples, needs_of=needs_of(read), reread=reread
     )
     done, complete = 0, True
+
+    def report(complete: bool = False) -> Report:
+        return Report.of(replay, since_us, until, agency, complete=complete)
+
     progress(0, total)
+    so_far(0, total, report)
     for rows in recorded.recorded(read, begin, until):
         for changed in replay.feed(rows):
             told(changed)
         done += len(rows)
         progress(min(done, total), total)
+        so_far(min(done, total), total, report)
         if stop():
             complete = False
             break
-    return Report(
-        candidate=candidate.version,
-        since_us=since_us,
-        until_us=until,
-        agency=agency,
-        letters=replay.letters,
-        recipients=replay.recipients,
-        changed=replay.changed_letters,
-        aspects=replay.changed,
-        groups=tuple(replay.groups),
-        left_out=replay.left_out,
-        rules=replay.rules,
-        versions=replay.versions,
-        unknown=replay.unknown,
-        complete=complete,
-    )
+    return report(complete)
 
 
 def warm_us(policy: Policy) -> int:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from policies.chain import Policy
@@ -28,6 +28,25 @@ LIMITS = "settings/limits.json"
 NOT_OWN = (BUILT_IN, "settings/")  # names of what does not lie in the folder
 
 Texts = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A policy that is not compiled yet: files of a folder by name, and what they are checked against."""
+
+    files: Mapping[str, str]
+    limits: Limits
+    directory: Directory | None = None
+
+    @classmethod
+    def of_version(cls, texts: Mapping[str, str], directory: Directory | None = None) -> Draft:
+        """A version that was kept."""
+        files = {name: text for name, text in texts.items() if name != LIMITS}
+        return cls(files=files, limits=limits_of(texts), directory=directory)
+
+    def compile(self) -> Policy:
+        """The policy; raises ConfigFaults."""
+        return load_policy_texts(self.files, self.limits, self.directory)
 
 
 def texts_of(policy: Policy, limits: Limits) -> Texts:
@@ -59,8 +78,7 @@ def read_own(folder: Path | None) -> Texts:
 
 def compile_version(texts: Mapping[str, str], directory: Directory | None = None) -> Policy:
     """The policy of a version that was kept; raises ConfigFaults."""
-    files = {name: text for name, text in texts.items() if name != LIMITS}
-    return load_policy_texts(files, limits_of(texts), directory)
+    return Draft.of_version(texts, directory).compile()
 
 
 def limits_of(texts: Mapping[str, str]) -> Limits:
