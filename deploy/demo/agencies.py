@@ -78,6 +78,15 @@ PLANNING = Sample(
     ),
 )
 SAMPLES = (FINANCE, HEALTH, PLANNING)
+REGISTRY = "diwan@moh.gov.example"  # the mailbox that Wasl watches
+# Its folders, and what a letter's being there means.
+FOLDERS = {
+    "INBOX": "arrival",
+    "مسجل": "registered",
+    "قيد الإجراء": "in-progress",
+    "منجز": "processed",
+    "معاد": "returned",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +110,16 @@ class Agency:
 
     def directory_lines(self) -> str:
         """What its administrator adds to the agency's file in Wasl's directory."""
-        ca = self.tls.authority
-        lines = [f"registry: diwan@{self.sample.domain}", "next_hop:", "  host: 127.0.0.1"]
+        ca, registry = self.tls.authority, f"diwan@{self.sample.domain}"
+        port = self.dovecot.imaps_port
+        lines = [f"registry: {registry}"]
+        lines += ["incoming: assigned"] if self.sample is PLANNING else []  # Wasl gives its incoming numbers
+        lines += ["imap:", "  host: 127.0.0.1", f"  port: {port}", f"  ca: {ca}"]
+        if registry == REGISTRY:
+            lines += ["watch:", f"  - mailbox: {registry}", "    host: 127.0.0.1", f"    port: {port}"]
+            lines += [f"    ca: {ca}", f"    password: {PASSWORD}", "    folders:"]
+            lines += [f"      {name}: {meaning}" for name, meaning in FOLDERS.items()]
+        lines += ["next_hop:", "  host: 127.0.0.1"]
         if self.postfix is None:
             lines += [f"  port: {self.dovecot.lmtp_port}", "  protocol: lmtp", "  tls: none"]
             lines += ["sign_in:", "  kind: imap", "  host: 127.0.0.1", f"  port: {self.dovecot.imaps_port}"]

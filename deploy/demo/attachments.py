@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PNG = "image/png"
+ZIP = "application/zip"
 
 
 def pdf(*lines: str) -> bytes:
@@ -99,3 +100,33 @@ def png(width: int = 160, height: int = 90) -> bytes:
             chunk(b"IEND", b""),
         ]
     )
+
+
+def locked_zip(name: str, content: bytes, password: bytes) -> bytes:
+    """A ZIP archive with one stored member, encrypted as every archiver can (APPNOTE §6.1)."""
+    keys = [0x12345678, 0x23456789, 0x34567890]
+
+    def turn(octet: int) -> None:
+        keys[0] = _crc(keys[0], octet)
+        keys[1] = ((keys[1] + (keys[0] & 0xFF)) * 134775813 + 1) & 0xFFFFFFFF
+        keys[2] = _crc(keys[2], keys[1] >> 24)
+
+    for octet in password:
+        turn(octet)
+    check = zlib.crc32(content)
+    locked = bytearray()
+    for octet in bytes(11) + bytes([check >> 24]) + content:
+        mask = keys[2] | 2
+        locked.append(octet ^ (mask * (mask ^ 1) >> 8 & 0xFF))
+        turn(octet)
+    told = name.encode()
+    # Version 2.0; bits 0 (encrypted) and 11 (UTF-8 name); stored; 2026-11-22 10:00.
+    head = struct.pack("<HHHHHIII", 20, 0x801, 0, 0x5000, 0x5D76, check, len(locked), len(content))
+    local = b"PK\x03\x04" + head + struct.pack("<HH", len(told), 0) + told + locked
+    entry = b"PK\x01\x02" + struct.pack("<H", 20) + head + struct.pack("<HHHHHII", len(told), *[0] * 6) + told
+    return local + entry + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(entry), len(local), 0)
+
+
+def _crc(before: int, octet: int) -> int:
+    """One step of the CRC-32 without its complements."""
+    return ~zlib.crc32(bytes([octet & 0xFF]), ~before & 0xFFFFFFFF) & 0xFFFFFFFF

@@ -28,6 +28,7 @@ class Doors:
 
     submission: int  # STARTTLS
     submissions: int  # TLS from the first octet
+    imaps: int  # mailboxes, TLS from the first octet
     postfix: dict[str, int]  # submission port of an agency's own server, by domain
     authority: Path
 
@@ -39,31 +40,44 @@ def send(letter: Letter, file: Path, doors: Doors) -> str:
     """Hand in the letter whose octets are in ``file``; empty, or code and status of the refusal."""
     command = _COMMANDS[letter.client](letter, file, doors)
     octets = file.read_bytes() if letter.client == "msmtp" else b""
-    done = subprocess.run(command, input=octets, capture_output=True, timeout=60)
-    said = (done.stdout + done.stderr).decode("utf-8", "replace")
-    if done.returncode == 0:
+    returned, said = _run(command, octets)
+    if returned == 0:
         return ""
     refused = _REPLY.search(said)
     if refused is None:
-        raise ClientFailed(f"{letter.client} ended with {done.returncode}:\n{said[-3000:]}")
+        raise ClientFailed(f"{letter.client} ended with {returned}:\n{said[-3000:]}")
     return f"{refused[1]} {refused[2]}"
 
 
+def hand_in(port: int, doors: Doors, file: Path, account: str, sender: str, *to: str) -> None:
+    """Hand in any other message by swaks; :class:`ClientFailed` when it is not taken."""
+    returned, said = _run(_swaks_to(port, doors, file, account, sender, *to))
+    if returned:
+        raise ClientFailed(f"{file.name} was not taken:\n{said[-3000:]}")
+
+
+def _run(command: list[str], octets: bytes = b"") -> tuple[int, str]:
+    done = subprocess.run(command, input=octets, capture_output=True, timeout=60)
+    return done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace")
+
+
 def _swaks(letter: Letter, file: Path, doors: Doors) -> list[str]:
-    return _swaks_to(doors.submission, letter, file, doors)
+    who = (letter.signs_in_as, letter.envelope_sender, *letter.recipients)
+    return _swaks_to(doors.submission, doors, file, *who)
 
 
 def _postfix(letter: Letter, file: Path, doors: Doors) -> list[str]:
-    return _swaks_to(doors.postfix[letter.signs_in_as.rpartition("@")[2]], letter, file, doors)
+    who = (letter.signs_in_as, letter.envelope_sender, *letter.recipients)
+    return _swaks_to(doors.postfix[letter.signs_in_as.rpartition("@")[2]], doors, file, *who)
 
 
-def _swaks_to(port: int, letter: Letter, file: Path, doors: Doors) -> list[str]:
+def _swaks_to(port: int, doors: Doors, file: Path, account: str, sender: str, *to: str) -> list[str]:
     return [
         program("swaks"),
         *("--server", "127.0.0.1", "--port", str(port), "--ehlo", "desk.gov.example"),
         *("--tls", "--tls-verify", "--tls-ca-path", str(doors.authority)),
-        *("--auth", "PLAIN", "--auth-user", letter.signs_in_as, "--auth-password", PASSWORD),
-        *("--from", letter.envelope_sender, "--to", ",".join(letter.recipients)),
+        *("--auth", "PLAIN", "--auth-user", account, "--auth-password", PASSWORD),
+        *("--from", sender, "--to", ",".join(to)),
         *("--data", f"@{file}", "--suppress-data"),
     ]
 

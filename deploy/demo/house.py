@@ -9,7 +9,11 @@ How it fails: :class:`tests.servers.place.ServerFailed` with the words of the co
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import dns.rdtypes.ANY.TXT
@@ -23,8 +27,17 @@ from tests.servers.wasl import House, new_house
 
 HOSTNAME = "wasl.gov.example"
 DIRECTORY = Path(__file__).parents[2] / "policies" / "agencies.csv"
+POLICY = Path(__file__).with_name("policy")
 # Ports that are easy to remember, where they are free.
-_WISHES = {"relay": 2525, "submission": 2587, "submissions": 2465, "dashboard": 8025, "metrics": 9125}
+_WISHES = {
+    "relay": 2525,
+    "submission": 2587,
+    "submissions": 2465,
+    "imap": 2143,
+    "imaps": 2993,
+    "dashboard": 8025,
+    "metrics": 9125,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +47,8 @@ class Ports:
     relay: int
     submission: int
     submissions: int
+    imap: int
+    imaps: int
     dashboard: int
     metrics: int
 
@@ -74,13 +89,14 @@ def settle(root: Path, ports: Ports, tls: Tls, resolver: NameServer) -> Gateway:
     """Make the gateway with its settings and the whole directory, nobody connected yet."""
     house, said = new_house(root, hostname=HOSTNAME, relay=f"127.0.0.1:{ports.relay}")
     house.set("tls", certificate=str(tls.certificate), key=str(tls.key))
-    house.listen("submission", f"127.0.0.1:{ports.submission}")
-    house.listen("submissions", f"127.0.0.1:{ports.submissions}")
+    for door in ("submission", "submissions", "imap", "imaps"):
+        house.listen(door, f"127.0.0.1:{getattr(ports, door)}")
     address = f"127.0.0.1:{ports.dashboard}"
     house.set("dashboard", listen=address, base_url=f"http://{address}")
     house.set("metrics", listen=f"127.0.0.1:{ports.metrics}")
     house.set("archive", keep_free=100_000_000, warn_free=200_000_000)
     house.set("dns", resolvers=[f"{resolver.host}:{resolver.port}"])
+    shutil.copytree(POLICY, root / "policy", dirs_exist_ok=True)
     house.run("agency", "import", DIRECTORY)
     return Gateway(
         house=house,
@@ -96,7 +112,7 @@ def connect(gateway: Gateway, agencies: list[Agency], resolver: NameServer) -> N
     house = gateway.house
     for agency in agencies:
         house.agency(agency.sample.code, agency.directory_lines())
-        house.keys(agency.sample.code)
+    together(*(partial(house.keys, agency.sample.code) for agency in agencies))
     # What `wasl keys show` prints is a piece of a zone file, for whoever runs the agencies' DNS.
     zone = dns.zone.from_text(house.run("keys", "show"), ".", relativize=False, check_origin=False)
     for name, _, record in zone.iterate_rdatas("TXT"):
@@ -108,9 +124,16 @@ def connect(gateway: Gateway, agencies: list[Agency], resolver: NameServer) -> N
 
 def open_accounts(gateway: Gateway) -> None:
     """Make the sample accounts of the dashboard, while the gateway runs."""
-    add = ("user", "add")
-    gateway.house.run("user", "reset", "admin", "--password-stdin", words=f"{PASSWORD}\n")
+    made = [("user", "reset", "admin")]
     for account in ACCOUNTS[1:]:
-        more = ["--agency", account.agency] if account.agency else []
-        words = f"{PASSWORD}\n"
-        gateway.house.run(*add, account.name, "--role", account.role, *more, "--password-stdin", words=words)
+        more = ("--agency", account.agency) if account.agency else ()
+        made.append(("user", "add", account.name, "--role", account.role, *more))
+    words = f"{PASSWORD}\n"
+    run = gateway.house.run
+    together(*(partial(run, *command, "--password-stdin", words=words) for command in made))
+
+
+def together(*calls: Callable[[], object]) -> list[object]:
+    """Call them side by side; what they returned, or raises what the first of them raised."""
+    with ThreadPoolExecutor(3) as pool:
+        return [one.result() for one in [pool.submit(call) for call in calls]]

@@ -13,7 +13,7 @@ from email.policy import SMTP
 from email.utils import formatdate
 
 from deploy.demo import attachments as made
-from deploy.demo.agencies import FINANCE, HEALTH, PLANNING, Person
+from deploy.demo.agencies import FINANCE, HEALTH, PLANNING, REGISTRY, Person
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,10 @@ class Fate:
 
 
 DELIVERED = Fate(state="sent", grade="delivered", outcome="open")
+FETCHED = Fate(state="sent", grade="fetched", outcome="open")
+READ = Fate(state="sent", grade="read", outcome="open")
+REGISTERED = Fate(state="sent", grade="registered", outcome="open")
+PROCESSED = Fate(state="sent", grade="processed", outcome="closed")
 REFUSED_THERE = Fate(state="failed", grade="accepted", outcome="failed")  # the next hop said no at once
 BOUNCED = Fate(state="failed", grade="relayed", outcome="failed")  # taken by the server, then a DSN said no
 
@@ -61,6 +65,8 @@ class Letter:
     sender: str = ""  # the envelope's sender, if that is not the author
     refusal: str = ""  # code and status of the answer that refuses it
     answers: str = ""  # Message-ID of the letter that this one answers
+    urgency: str = ""  # as policy must read it from the letter's marks; with a due date
+    held: bool = False  # policy must hold it first
 
     @property
     def message_id(self) -> str:
@@ -121,8 +127,8 @@ def first() -> tuple[Letter, ...]:
                     octets=made.pdf("Ministry of Finance", "Annex 1: allocations, in thousands of dinars"),
                 ),
             ),
-            fates={"diwan@moh.gov.example": DELIVERED},
-            receipts=("submitted", "delivered"),
+            fates={"diwan@moh.gov.example": PROCESSED},
+            receipts=("submitted", "delivered", "processed"),
         ),
         _circular(sami),
         Letter(
@@ -134,7 +140,7 @@ def first() -> tuple[Letter, ...]:
             "Omar Nasser\nMinistry of Planning and International Cooperation\n",
             to=("rana@moh.gov.example",),
             attachments=(Attachment(name="clinics.png", kind=made.PNG, octets=made.png()),),
-            fates={"rana@moh.gov.example": DELIVERED},
+            fates={"rana@moh.gov.example": FETCHED},
             receipts=("submitted", "delivered"),
         ),
         Letter(
@@ -144,8 +150,37 @@ def first() -> tuple[Letter, ...]:
             subject="محضر اجتماع لجنة التمويل",
             text=f"السادة وزارة التخطيط والتعاون الدولي المحترمين،\n\nأرسل إليكم محضر الاجتماع.\n{_CLOSING}",
             to=("plans@mop.gov.example",),
-            fates={"plans@mop.gov.example": DELIVERED},
-            receipts=("submitted", "delivered"),
+            fates={"plans@mop.gov.example": READ},
+            receipts=("submitted", "delivered", "read"),
+        ),
+        Letter(
+            key="urgent",
+            author=lina,
+            client="msmtp",
+            subject="[عاجل] طلب خطة المشاريع للربع القادم",
+            text=f"السادة وزارة التخطيط والتعاون الدولي المحترمين،\n\nنرجو تزويدنا بالخطة.\n{_CLOSING}",
+            to=("diwan@mop.gov.example",),
+            fates={"diwan@mop.gov.example": REGISTERED},
+            receipts=("submitted", "delivered", "registered"),
+            urgency="urgent",
+        ),
+        Letter(
+            key="locked",
+            author=sami,
+            client="swaks",
+            subject="كشوف الرواتب",
+            text=f"الدكتورة رنا المحترمة،\n\nأرفق الكشوف، وكلمة السر تصلكم بالهاتف.\n{_CLOSING}",
+            to=("rana@moh.gov.example",),
+            attachments=(
+                Attachment(
+                    name="كشوف الرواتب.zip",
+                    kind=made.ZIP,
+                    octets=made.locked_zip("كشف 1.txt", b"1250.500\n" * 40, b"by telephone"),
+                ),
+            ),
+            fates={"rana@moh.gov.example": DELIVERED},
+            receipts=("submitted", "held", "delivered"),
+            held=True,
         ),
         Letter(
             key="nobody-there",
@@ -197,6 +232,15 @@ def first() -> tuple[Letter, ...]:
             refusal="550 5.7.1",
         ),
         Letter(
+            key="top-secret",
+            author=omar,
+            client="curl",
+            subject="[سري للغاية] محضر اللجنة",
+            text="لا يُرسل مثل هذا بالبريد.\n",
+            to=("diwan@mof.gov.example",),
+            refusal="550 5.7.1",
+        ),
+        Letter(
             key="unknown-domain",
             author=sami,
             client="swaks",
@@ -228,7 +272,8 @@ def _circular(author: Person) -> Letter:
                 octets=made.docx("تعميم رقم 4", "تُقفل الحسابات في نهاية يوم عمل 30 كانون الأول."),
             ),
         ),
-        fates=dict.fromkeys((*to, *cc, *bcc), DELIVERED),
+        # What the registry closes is closed for its whole agency.
+        fates=dict.fromkeys((*to, *cc, *bcc), DELIVERED) | dict.fromkeys((REGISTRY, cc[0]), PROCESSED),
         receipts=("submitted", "digest"),  # more than five recipients: the good news come together
     )
 

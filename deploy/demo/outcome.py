@@ -10,9 +10,9 @@ A difference is a sentence; no difference at all is what ``make demo ONCE=1`` ca
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import BytesParser
@@ -38,6 +38,9 @@ class Found:
     refusal: str = ""  # what the gateway answered, if it did not take it
     number: str = ""
     fates: dict[str, Fate] = field(default_factory=dict)
+    urgency: str = ""
+    due_us: int | None = None
+    done: dict[str, str] = field(default_factory=dict)  # recipient to what people did with it there
     copies: dict[str, bytes] = field(default_factory=dict)  # recipient to what lies in the mailbox
     receipts: list[bytes] = field(default_factory=list)
 
@@ -64,6 +67,8 @@ class Found:
             found = self.fates.get(address)
             if found != wanted:
                 yield f"{name}: {address} is {found or 'not in the register'}, not {wanted}"
+        if self.urgency != letter.urgency or (self.due_us is not None) != bool(letter.urgency):
+            yield f"{name}: urgency {self.urgency or 'not set'}, due {self.due_us or 'not set'}"
         for address in self.fates.keys() - letter.fates.keys():
             yield f"{name}: {address} is in the register and should not be"
         arrives = {a for a in letter.recipients if letter.fates.get(a, _ARRIVES).state == "sent"}
@@ -90,7 +95,7 @@ def look(gateway: Gateway, agencies: list[Agency], found: Sequence[Found]) -> No
     for row in gateway.house.rows("letter", "list"):
         known = by_subject.get((row["author"], row["subject"]))
         if known is not None and row["kind"] == "letter":
-            known.number = row["number"]
+            known.number, known.urgency, known.due_us = row["number"], row["urgency"], row["due_us"]
             known.fates = {
                 r["address"]: Fate(state=r["state"], grade=r["grade"], outcome=r["outcome"])
                 for r in row["recipients"]
@@ -109,27 +114,24 @@ def look(gateway: Gateway, agencies: list[Agency], found: Sequence[Found]) -> No
                 itself.copies[address] = octets
 
 
-def settled(gateway: Gateway, agencies: list[Agency], found: Sequence[Found], *, timeout: float) -> bool:
-    """Look until everything is as it should be; False when ``timeout`` seconds were not enough."""
-    end = time.monotonic() + timeout
-    while True:
-        look(gateway, agencies, found)
-        ready = all(one.as_it_should() for one in found)
-        if ready or time.monotonic() > end:
-            return ready
-        time.sleep(0.3)
-
-
-def proofs(gateway: Gateway, found: Sequence[Found], folder: Path) -> Iterator[str]:
+def proofs(gateway: Gateway, found: Sequence[Found], folder: Path) -> list[str]:
     """The differences that show only in the octets and in the ledger."""
-    for one in found:
-        yield from _copies(gateway, one)
-        for kind, octets in zip(one.kinds, one.receipts, strict=True):
-            yield from (
-                f"{one.letter.key}: receipt {kind}: {f}" for f in _signatures(gateway, octets, HOSTNAME)
-            )
-    yield from _numbers(found)
-    yield from _verified(gateway, found, folder)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [
+            pool.submit(lambda: list(_ledger(gateway))),
+            pool.submit(lambda: list(_verified(gateway, found, folder))),
+            pool.submit(lambda: list(_linked(gateway.house, {one.letter.key: one for one in found}))),
+        ]
+        faults = list(_numbers(found))
+        for one in found:
+            faults += _copies(gateway, one)
+            for kind, octets in zip(one.kinds, one.receipts, strict=True):
+                said = _signatures(gateway, octets, HOSTNAME)
+                faults += [f"{one.letter.key}: receipt {kind}: {fault}" for fault in said]
+        return [*faults, *(fault for part in asked for fault in part.result())]
+
+
+def _ledger(gateway: Gateway) -> Iterator[str]:
     try:
         gateway.house.run("ledger", "verify")
     except ServerFailed as fault:
@@ -144,6 +146,11 @@ def _copies(gateway: Gateway, one: Found) -> Iterator[str]:
         if one.is_letter:
             if header["Wasl-Letter"] != one.number:
                 yield f"{where}: Wasl-Letter is {header['Wasl-Letter']}, not {one.number}"
+            if one.letter.urgency and (header["Wasl-Urgency"], bool(header["Wasl-Due"])) != (
+                one.letter.urgency,
+                True,
+            ):
+                yield f"{where}: Wasl-Urgency {header['Wasl-Urgency']}, Wasl-Due {header['Wasl-Due']}"
             if header["Bcc"]:
                 yield f"{where}: the field Bcc is still in it"
             yield from (f"{where}: {fault}" for fault in _signatures(gateway, octets, domain))
@@ -203,8 +210,10 @@ def _verified(gateway: Gateway, found: Sequence[Found], folder: Path) -> Iterato
             yield str(fault)
 
 
-def linked(house: House, answer: Found, first: Found) -> Iterator[str]:
+def _linked(house: House, found: Mapping[str, Found]) -> Iterator[str]:
     """The answer stands in the thread of the letter that it answers."""
-    (page,) = house.rows("letter", "show", answer.letter.message_id)
-    if first.number not in [other["number"] for other in page["linked"]]:
-        yield f"{answer.letter.key}: is not linked to {first.number}"
+    answer, first = found.get("answer"), found["budget"]
+    if answer is not None:
+        (page,) = house.rows("letter", "show", answer.letter.message_id)
+        if first.number not in [other["number"] for other in page["linked"]]:
+            yield f"answer: is not linked to {first.number}"

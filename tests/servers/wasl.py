@@ -10,6 +10,7 @@ How it fails: :class:`ServerFailed` carries what the command or the gateway wrot
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -43,14 +44,19 @@ class House:
     def data(self) -> Path:
         return self.root / "data"
 
-    def run(self, *arguments: str | Path, words: str | None = None, may_fail: bool = False) -> str:
-        """Run a ``wasl`` command on this gateway; its standard output. ``words`` is its standard input."""
-        command = [*map(str, arguments), "--config", str(self.settings)]
-        return wasl(*command, words=words, may_fail=may_fail)
+    def run(
+        self, *arguments: str | Path, words: str | None = None, may_fail: bool = False, person: str = ""
+    ) -> str:
+        """Run a ``wasl`` command on this gateway; its standard output. ``words`` is its standard input.
 
-    def rows(self, *arguments: str | Path) -> list[dict[str, Any]]:
+        ``person`` is who sits at the terminal and has called sudo.
+        """
+        command = [*map(str, arguments), "--config", str(self.settings)]
+        return wasl(*command, words=words, may_fail=may_fail, person=person)
+
+    def rows(self, *arguments: str | Path, person: str = "") -> list[dict[str, Any]]:
         """The JSON lines of a command that knows ``--json``."""
-        return [json.loads(line) for line in self.run(*arguments, "--json").splitlines()]
+        return [json.loads(line) for line in self.run(*arguments, "--json", person=person).splitlines()]
 
     def set(self, section: str, **values: Value) -> None:
         """Give keys of a section of the settings a value, in the place where they stand as comments."""
@@ -99,10 +105,11 @@ class House:
         return {key["name"].rstrip("."): key["value"] for key in made}
 
 
-def wasl(*arguments: str, words: str | None = None, may_fail: bool = False) -> str:
+def wasl(*arguments: str, words: str | None = None, may_fail: bool = False, person: str = "") -> str:
     """Run the command ``wasl``; raises :class:`ServerFailed` with its words when it does not exit with 0."""
     command = [str(Path(sys.executable).with_name("wasl")), *arguments]
-    done = subprocess.run(command, input=words or "", capture_output=True, text=True)
+    env = {**os.environ, "SUDO_USER": person} if person else None
+    done = subprocess.run(command, input=words or "", capture_output=True, text=True, env=env)
     if done.returncode and not may_fail:
         raise ServerFailed(f"wasl {' '.join(arguments)}: {done.stderr or done.stdout}")
     return done.stdout
