@@ -157,14 +157,18 @@ class Archive:
         except OSError as error:
             raise failure(error, key) from error
 
-    def keys(self) -> Iterator[str]:
-        """All keys, in the order of time."""
+    def keys(self, after: str = "") -> Iterator[str]:
+        """All keys, in the order of time; only those that come ``after`` one, or after a part of one."""
         for year in _listed(self.root):
-            if len(year) == 4 and year.isdecimal():
+            if len(year) == 4 and year.isdecimal() and year >= after[:4]:
                 for day in _listed(self.root / year):
                     for hour in _listed(self.root / year / day):
+                        folder = f"{year}/{day}/{hour}/"
+                        if folder < after[: len(folder)]:
+                            continue
                         for name in _listed(self.root / year / day / hour):
-                            yield f"{year}/{day}/{hour}/{name}"
+                            if (key := f"{folder}{name}") > after:
+                                yield key
 
     def free_bytes(self) -> int:
         """Octets that this process may still write to the file system of the archive."""

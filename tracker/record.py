@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, func, select
 
-from tracker import schema
+from tracker import schema, sweep
 from tracker.accept_desk import AcceptDesk
 from tracker.acceptance import Acceptance, Accepted
 from tracker.claims import Claim, ClaimDesk, Want
@@ -66,6 +66,7 @@ class Record:
     ) -> None:
         self.store = store
         self.archive = archive
+        self._sweep = sweep.Sweep(archive)
         self.ledger = Ledger(key)  # the writer's
         self.ledger_reader = Ledger(key)
         self.node = node
@@ -232,6 +233,15 @@ class Record:
         for key in doomed:
             remove(self.archive, key)
         return len(doomed)
+
+    def sweep(self, limit: int = 500) -> int:
+        """Look for archive objects that no row names (:mod:`tracker.sweep`); how many were removed."""
+        with self.read() as conn:
+            removed, mark = self._sweep.turn(conn, now_us(), limit)
+        if mark is not None:
+            reached = mark
+            self.write(lambda conn: sweep.keep(conn, reached))
+        return removed
 
     def healthy(self) -> None:
         """Write and read nothing much; raises what is wrong."""

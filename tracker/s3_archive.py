@@ -135,10 +135,10 @@ class S3Archive:
         except BaseError as error:
             raise _failure(error, key) from error
 
-    def keys(self) -> Iterator[str]:
-        """All keys, in the order of time."""
+    def keys(self, after: str = "") -> Iterator[str]:
+        """All keys, in the order of time; only those that come ``after`` one, or after a part of one."""
         try:
-            for page in obstore.list(self._store):
+            for page in obstore.list(self._store, offset=after or None):
                 for item in page:
                     yield item["path"]
         except BaseError as error:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.durability.letter import SMALL, SPOOLED
 from tests.durability.life import BUSY, Lives, lives
+from tests.servers.cut_proxy import cut_proxy
 from tests.servers.place import Child, wait_until
 from tests.servers.postgres import Postgres, postgres
 
@@ -114,3 +115,22 @@ def test_connections_are_cut_while_letters_come_in(cluster: Postgres, alive: Liv
     assert alive.wasl.child.pid == pid
     alive.audit()
     assert all(alive.came(letter) == 1 for letter in letters)
+
+
+def test_a_letter_whose_commit_was_not_answered_is_sent_at_once(cluster: Postgres) -> None:
+    """It was handed over to the relay by a transaction of which nobody heard; its lease is long."""
+    with (
+        cluster.database() as url,
+        cut_proxy(cluster.port) as proxy,
+        lives(proxy.url(url), relay={"lease": "15m"}) as alive,
+    ):
+        alive.warm()
+        letter = alive.letter()
+        proxy.arm(b"INSERT INTO letter")
+        assert alive.send(letter).startswith("451"), letter.answers
+        assert proxy.cuts == 1
+        alive.until_promised(letter, timeout=20)
+        alive.until_delivered(timeout=30)
+        assert alive.came(letter) == 1
+        alive.audit()
+        alive.end()

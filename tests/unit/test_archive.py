@@ -129,7 +129,12 @@ def test_many_at_once_in_several_hours(archive: Archive) -> None:
         data = random.Random(number).randbytes(100 + number * 700)
         items.append((key_for(number, AT + number * 600_000_000), octets_of(archive, data)))
     archive.store(items)
-    assert list(archive.keys()) == sorted(key for key, _ in items)
+    keys = sorted(key for key, _ in items)
+    assert list(archive.keys()) == keys
+    for at in range(len(keys)):
+        assert list(archive.keys(after=keys[at])) == keys[at + 1 :]
+        hour = keys[at].rpartition("/")[0]
+        assert list(archive.keys(after=hour)) == [key for key in keys if key >= hour]
     for key, octets in items:
         assert archive.open(key).sha256 == octets.sha256
 

@@ -92,7 +92,9 @@ def test_what_is_stored_is_what_is_read(archive: S3Archive, size: int) -> None:
 def test_many_at_once_and_their_order(archive: S3Archive) -> None:
     items = [(key_for(n, AT + n * 600_000_000), Octets.of(b"%d" % n * 100)) for n in range(60)]
     archive.store(items)
-    assert list(archive.keys()) == sorted(key for key, _ in items)
+    keys = sorted(key for key, _ in items)
+    assert list(archive.keys()) == keys
+    assert list(archive.keys(after=keys[29])) == keys[30:]
 
 
 def test_objects_are_written_once(archive: S3Archive) -> None:
