@@ -41,6 +41,7 @@ from dashboard.sections import CountBook
 from dashboard.throttle import Throttle
 from dashboard.visit import STATIC, PasswordChangeNeeded, SignInNeeded, Visit, environment, own_pages_only
 from policies.trial_room import TrialRoom
+from tracker.outage import in_a_line, is_outage
 from tracker.store import DatabaseError
 
 log = logging.getLogger("wasl.dashboard")
@@ -192,7 +193,8 @@ async def _bad_request(request: Request, _error_: Exception) -> Response:
 
 async def _record_away(request: Request, error: Exception) -> Response:
     incident = secrets.token_hex(4)
-    log.error("incident %s at %s: the record cannot be used", incident, request.url.path, exc_info=error)
+    path, trace = request.url.path, None if is_outage(error) else error
+    log.error("incident %s at %s: the record is away: %s", incident, path, in_a_line(error), exc_info=trace)
     return _error(request, 503, incident, {"Retry-After": "30"})
 
 

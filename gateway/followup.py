@@ -44,6 +44,7 @@ from tracker.model import (
     now_us,
 )
 from tracker.notice import GatewayIdentity
+from tracker.outage import Outage
 from tracker.receipts import needs
 
 _log = logging.getLogger("wasl.followup")
@@ -91,16 +92,16 @@ class FollowUpClock:
         self._plan = FollowUpPlan(directory, policy)
         self._mail = FollowUpMail(settings.gateway, settings.base_url, directory, policy)
         self._asked = asyncio.Event()
+        self._outage = Outage(_log, "letters cannot be followed up")
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             try:
                 await self.look()
-            except asyncio.CancelledError:
-                raise
+                self._outage.over()
             except Exception as error:
-                _log.error("letters could not be followed up, trying again: %s", error, exc_info=True)
+                self._outage.failed(error)
             try:
                 await asyncio.wait_for(self._asked.wait(), self._settings.every_s)
             except TimeoutError:

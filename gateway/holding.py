@@ -26,6 +26,7 @@ from tracker.access import Role, Viewer
 from tracker.hold_desk import Decided, Decision, Expiry
 from tracker.holds import BARS, CONSOLE, Act
 from tracker.model import id_text, id_value, now_us
+from tracker.outage import Outage
 from tracker.record import Record
 from tracker.store import Connection
 
@@ -123,6 +124,7 @@ class HoldClock:
         self._relay = relay
         self._refusals = refusals
         self._every_s = every_s
+        self._outage = Outage(_log, "holds cannot be looked at")
 
     async def run(self) -> None:
         """Until cancelled; what was counted by then is written by :meth:`close`."""
@@ -131,10 +133,9 @@ class HoldClock:
             try:
                 await self.look()
                 await self._refusals.write(self._crossing)
-            except asyncio.CancelledError:
-                raise
+                self._outage.over()
             except Exception as error:
-                _log.error("holds could not be looked at, trying again: %s", error)
+                self._outage.failed(error)
 
     async def close(self) -> None:
         """Write what was counted."""

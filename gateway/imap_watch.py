@@ -33,6 +33,7 @@ from policies.directory import Directory
 from policies.watch import Watch
 from tracker import watch_lease
 from tracker.model import now_us
+from tracker.outage import Outage
 from tracker.watch_lease import WatchState
 
 _log = logging.getLogger("wasl.watch")
@@ -67,6 +68,7 @@ class ImapWatch:
         self._reported: dict[str, tuple[str, str, int]] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._looking = asyncio.Semaphore(LOOKS)
+        self._outage = Outage(_log, "the watch of mailboxes cannot reach the record")
         self._news = asyncio.Event()
         self._context = lru_cache(maxsize=64)(_context)
 
@@ -87,10 +89,11 @@ class ImapWatch:
                         held_until, renewed, version = now + self._lease_s, now, directory.version
                         await self._arrange({key: wanted[key] for key in held})
                     await self._report()
+                    self._outage.over()
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:
-                    _log.error("the watch of mailboxes cannot reach the record: %s", error)
+                    self._outage.failed(error)
                     if time.monotonic() > held_until and self._boxes:
                         _log.error("the leases of watched mailboxes ran out: watching stops")
                         await self._arrange({})

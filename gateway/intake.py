@@ -55,6 +55,7 @@ from tracker.model import (
     now_us,
 )
 from tracker.noting import NoSuchDelivery
+from tracker.outage import in_a_line, is_outage
 from tracker.receipt_due import ReceiptSettings
 from tracker.reply import Reply
 from tracker.states import UnknownMove
@@ -198,8 +199,9 @@ class Intake:
         except ArchiveFull as error:
             _log.error("a letter from [%s] was put off: %s", conn.peer, error)
             return _FULL
-        except Exception:
-            _log.exception("a letter from [%s] was put off", conn.peer)
+        except Exception as error:
+            trace = None if is_outage(error) else error
+            _log.error("a letter from [%s] was put off: %s", conn.peer, in_a_line(error), exc_info=trace)
             return _NO_RECORD
         finally:
             octets.discard()  # what was stored is no longer a spool file

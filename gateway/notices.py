@@ -41,6 +41,7 @@ from tracker.model import (
     now_us,
 )
 from tracker.notice import GatewayIdentity, Kind, LetterFacts, Notice, RecipientFacts
+from tracker.outage import Outage
 from tracker.receipt_due import ReceiptSettings
 from tracker.receipts import compose, needs
 from tracker.reply import EnhancedStatus, Reply, ReplyError
@@ -91,9 +92,10 @@ class Notices:
         self._schedule = schedule
         self._relay = relay
         self._executor = executor
-        self._ledger = Ledger(crossing.record.ledger.key)  # for proofs; the writer has its own
+        self._ledger = Ledger(crossing.record.ledger.key)  # to read proofs with; the record signs
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
+        self._outage = Outage(_log, "receipts cannot be sent")
 
     async def run(self) -> None:
         """Send what is due until :meth:`stop`."""
@@ -101,8 +103,9 @@ class Notices:
             busy = False
             try:
                 busy = await self.send_due() > 0
-            except Exception:
-                _log.exception("receipts could not be sent; trying again")
+                self._outage.over()
+            except Exception as error:
+                self._outage.failed(error)
             if not busy:
                 try:
                     await asyncio.wait_for(self._stopping.wait(), self._settings.pause_s)
@@ -358,7 +361,7 @@ class Notices:
                         parts=bundle.letter.parts,
                         opening=opening(row),
                     ),
-                    self._ledger.key,
+                    self._record.ledger.key,
                 )
             )
             proofs.append(proof_text(self._ledger.prove(conn, seq, checkpoint.size), checkpoint.note))

@@ -28,6 +28,7 @@ from tracker.incoming import agencies_reached
 from tracker.letter_page import find
 from tracker.link_work import AnswersDue
 from tracker.model import id_text, now_us
+from tracker.outage import Outage
 from tracker.queue import letters
 from tracker.record import Record
 from tracker.store import Connection
@@ -141,6 +142,7 @@ class AnswerClock:
         self._directory = directory
         self._shape = shape
         self._every_s = every_s
+        self._outage = Outage(_log, "answers cannot be looked at")
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -148,10 +150,9 @@ class AnswerClock:
             await asyncio.sleep(self._every_s)
             try:
                 await self.look()
-            except asyncio.CancelledError:
-                raise
+                self._outage.over()
             except Exception as error:
-                _log.error("answers could not be looked at, trying again: %s", error)
+                self._outage.failed(error)
 
     async def look(self) -> int:
         """Do what is due now; returns how many letters were answered."""

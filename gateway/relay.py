@@ -33,6 +33,7 @@ from policies.directory import Directory, NextHop
 from tracker.claims import Claim, Want
 from tracker.model import DeliveryKind, now_us
 from tracker.noting import AttemptEnd, NoSuchDelivery, Note
+from tracker.outage import Outage
 from tracker.reply import Reply
 from tracker.states import Event, UnknownMove
 
@@ -96,6 +97,8 @@ class Relay:
         self._more = False  # the last look found as much as was asked for
         self._stopping = False
         self._looked_us = 1 << 62  # when the record was last asked for what is due
+        self._unclaimed = Outage(_log, "what is due cannot be claimed")
+        self._unnoted = Outage(_log, "what came of attempts is not noted yet")
 
     @property
     def has_room(self) -> bool:
@@ -149,10 +152,11 @@ class Relay:
                 )
                 try:
                     claims = await self._crossing.at_record(self._record.claim_desk, want)
-                except Exception:
-                    _log.exception("could not claim what is due; trying again")
+                except Exception as error:
+                    self._unclaimed.failed(error)
                     await asyncio.sleep(1)
                     continue
+                self._unclaimed.over()
                 self._looked_us = now
                 self.take(claims)
                 self._more = len(claims) >= room // 2
@@ -381,7 +385,7 @@ class Relay:
                     _log.warning("%s of delivery %s came too late: %s", note.event, note.delivery_id, answer)
                 elif isinstance(answer, BaseException):
                     left.append(note)
-                    _log.error("what came of an attempt is not noted yet: %s", answer)
+                    self._unnoted.failed(answer)
             notes = left
             if notes:
                 if self._stopping:

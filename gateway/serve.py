@@ -10,7 +10,6 @@ last good one in force (promise 7). Raises :class:`StartError` when it cannot st
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -32,6 +31,7 @@ from gateway.composer import Composer, Identity
 from gateway.control import ControlServer
 from gateway.crossing import Crossing
 from gateway.data_lock import Busy, DataLock
+from gateway.deadline import Deadline
 from gateway.desk import WireLimits
 from gateway.followup import FollowUpClock, FollowUpSettings
 from gateway.holding import HoldClock
@@ -49,6 +49,7 @@ from gateway.reading_room import ContentReader, memory_for
 from gateway.refusals import Refusals
 from gateway.registry import AnswerClock
 from gateway.relay import Relay
+from gateway.reload import Reload
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
 from gateway.settings import Listen, Settings, WireDoor
@@ -57,20 +58,21 @@ from gateway.smtp_listener import SmtpListener
 from gateway.submission import PasswordCheck
 from gateway.tally import Tally
 from gateway.trouble import Trouble
+from gateway.upkeep import NodeKeeper, Upkeep
 from gateway.watch_role import WatchRole
 from policies.directory import DirectoryFile
-from policies.faults import Fault
 from tracker.model import Door
 from tracker.notice import GatewayIdentity
-from tracker.queue_list import depth
+from tracker.outage import Outage
 from tracker.receipt_due import DEFAULT_EVENTS, NAMES, ReceiptSettings, changed
+from tracker.store import StoreError
 
 if TYPE_CHECKING:
     from gateway.web import WebServers
 
 _log = logging.getLogger("wasl.serve")
 
-WATCH_S = 1.0  # between two looks at the files of directory and policy
+LATE_S = 10.0  # after limits.stop_grace: then a stop that hangs is cut off
 
 ROLES = ("smtp", "imap", "relay", "notices", "watch", "dashboard", "upkeep")
 
@@ -97,11 +99,8 @@ class Gateway:
         self._tasks: list[asyncio.Task[Any]] = []
         self._listeners: list[SmtpListener] = []
         self._imap: ImapRole | None = None
-        self._last_failure = 0.0
-        self._disk_low = False
-        self._reloading = asyncio.Lock()
-        self._asked = asyncio.Event()  # by SIGHUP, to read the files again
-        self._unquiet = False  # the directory's files had changed at the last look
+        self._broken: BaseException | None = None  # why a role ended that should not
+        self._deadline = Deadline(settings.limits.stop_grace.total_seconds() + LATE_S)
 
     async def run(self) -> None:
         """Serve until told to stop; raises :class:`StartError`."""
@@ -111,7 +110,7 @@ class Gateway:
         except Busy as error:
             raise StartError(str(error)) from error
         with lock:
-            self.record = open_record(settings, self._failed)
+            self.record = open_record(settings, Outage(_log, "a write to the record failed").failed)
             try:
                 high_water.check(settings.gateway.data_dir, self.record)
             except high_water.Behind as error:
@@ -123,9 +122,13 @@ class Gateway:
             finally:
                 self.record.close()
                 self.record.archive.close()
+                self._deadline.cancel()
+        if self._broken is not None:
+            raise StartError(f"the gateway had to stop: {self._broken}")
 
     def stop(self) -> None:
         """Begin to stop."""
+        self._deadline.begin()
         self._stop.set()
 
     async def _run(self) -> None:
@@ -133,12 +136,13 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._asked.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # everything is about to be read anyway
         executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="wasl-work")
         self.directory = DirectoryFile(settings.directory.path, (settings.gateway.domain,))
         self.policy = await loop.run_in_executor(None, self._open_policy)
         self._parts(executor)
         await loop.run_in_executor(None, await_room, self.record)
+        loop.add_signal_handler(signal.SIGHUP, self.reload.ask)
         self.record.drive(loop)
         if "relay" in self.roles:
             await self.room.open()
@@ -148,13 +152,15 @@ class Gateway:
         if "watch" in self.roles:
             self._start(self.watch.run(), "mailboxes")
         if "upkeep" in self.roles:
-            self._start(self._upkeep(), "upkeep")
+            self._start(self.upkeep.run(), "upkeep")
         if {"upkeep", "smtp"} & set(self.roles):
             self._start(self.hold_clock.run(), "holds")
             self._start(self.answer_clock.run(), "answers")
         if "upkeep" in self.roles:
             self._start(self.followup.run(), "follow-up")
-        self._start(self._watch(), "watch")
+        self._start(self.reload.run(), "reload")
+        if self.record.store.dialect != "sqlite":
+            self._start(NodeKeeper(self.record).run(), "node")
         control = ControlServer(settings.gateway.data_dir, self._handlers())
         await control.start()
         web = self._web()
@@ -181,13 +187,15 @@ class Gateway:
         finally:
             _notify_systemd("STOPPING=1")
             _log.info("stopping")
+            self._deadline.begin()
             await control.stop()
             grace = settings.limits.stop_grace.total_seconds()
+            end = time.monotonic() + grace
             if self._imap is not None:
                 await self._imap.stop(grace)
             await asyncio.gather(*(listener.stop(grace) for listener in self._listeners))
             self.notices.stop()
-            await self.relay.stop(grace)
+            await self.relay.stop(max(1.0, end - time.monotonic()))
             if web is not None:
                 await web.stop()
             for task in self._tasks:
@@ -195,7 +203,7 @@ class Gateway:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.hold_clock.close()
             await self.followup.close()
-            await loop.run_in_executor(None, self._mark)
+            await loop.run_in_executor(None, self.upkeep.mark)
             await self.names.close()
             await self.room.close()
             await self.rooms.close()
@@ -318,6 +326,8 @@ class Gateway:
         )
         self.answer_clock = AnswerClock(crossing, directory, numbers)
         self.passwords = PasswordCheck(directory, settings.submission)
+        self.reload = Reload(settings, self.record, self.directory, self.policy, self.passwords)
+        self.upkeep = Upkeep(settings, self.record)
         a = settings.authentication
         self.names = Names(settings.dns.resolvers, settings.dns.timeout.total_seconds(), a.remembered)
         checks = Checks(
@@ -418,103 +428,13 @@ class Gateway:
         stop = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait({stop, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stop}:
-            _log.critical(
-                "the role %s ended; stopping the gateway", task.get_name(), exc_info=task.exception()
-            )
+            self._broken = error = task.exception() or RuntimeError(f"the role {task.get_name()} ended")
+            trace = None if isinstance(error, StoreError) else error
+            _log.critical("the role %s ended; stopping: %s", task.get_name(), error, exc_info=trace)
         stop.cancel()
 
     def _start(self, work: Any, name: str) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
-
-    # Upkeep.
-
-    async def _upkeep(self) -> None:
-        every = self.settings.ledger.checkpoint_every.total_seconds()
-        loop = asyncio.get_running_loop()
-        signed = 0.0
-        while True:
-            await asyncio.sleep(min(1.0, every))
-            now = time.monotonic()
-            try:
-                if now - signed >= every:
-                    signed = now
-                    await loop.run_in_executor(None, self.record.checkpoint)
-                    await loop.run_in_executor(None, self.record.forget_done)
-                    await loop.run_in_executor(None, self._mark)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                _log.error("upkeep failed, trying again: %s", error)
-
-    def _mark(self) -> None:
-        try:
-            high_water.write(self.settings.gateway.data_dir, self.record)
-            with self.record.read() as conn:
-                latest = self.record.ledger_reader.latest(conn)
-                metrics.LEDGER_SIZE.set(self.record.ledger_reader.head(conn).size)
-                for state, count in depth(conn).items():
-                    metrics.QUEUE.labels(state.value).set(count)
-            if latest is not None:
-                metrics.CHECKPOINT_SIZE.set(latest.size)
-            self._look_at_disk()
-        except Exception as error:
-            _log.error("the high-water marks could not be written: %s", error)
-
-    def _look_at_disk(self) -> None:
-        """Say that the disk fills before letters are put off (archive.warn_free); once each time."""
-        free, section = self.record.archive.free_bytes(), self.settings.archive
-        metrics.FREE_BYTES.set(free)
-        if free >= section.warn_free:
-            self._disk_low = False
-        elif not self._disk_low:
-            self._disk_low = True
-            text = "only %.1f GB are free where the archive is; below %.1f GB letters are put off"
-            _log.warning(text, free / 1e9, section.keep_free / 1e9)
-
-    async def _watch(self) -> None:
-        """Read directory and policy again when asked to, and when their files changed and are quiet."""
-        loop = asyncio.get_running_loop()
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), WATCH_S)
-            asked = self._asked.is_set()
-            self._asked.clear()
-            try:
-                if asked or await loop.run_in_executor(None, self._changed):
-                    await self.reload()
-            except Exception as error:
-                _log.error("directory and policy could not be read again: %s", error)
-
-    def _changed(self) -> bool:
-        self.policy.follow()
-        unquiet, self._unquiet = self._unquiet, self.directory.changed()
-        changed = self.settings.policy.watch and self.policy.changed()
-        return changed or (unquiet and self._unquiet)
-
-    async def reload(self, by: str = "", note: str = "") -> list[Fault]:
-        """Read directory and policy again; a broken file leaves the last good one in force."""
-        async with self._reloading:
-            faults = await asyncio.get_running_loop().run_in_executor(None, self._read_files, by, note)
-        self.passwords.forget()  # an account's server may be another one now
-        metrics.CONFIG_FAULTS.set(len(faults))
-        for fault in faults:
-            _log.error("%s", fault)
-        if faults:
-            _log.error("%d faults: what was in force stays in force", len(faults))
-        else:
-            _log.info("directory of %d agencies in force", len(self.directory.current))
-        return faults
-
-    def _read_files(self, by: str, note: str) -> list[Fault]:
-        faults = self.directory.reload()
-        return [*faults, *self.policy.read(self.directory.current, by=by, note=note)]
-
-    def _failed(self, error: BaseException) -> None:
-        """A group of the writer failed; said once a second at most."""
-        now = time.monotonic()
-        if now - self._last_failure > 1:
-            self._last_failure = now
-            _log.error("a write to the record failed: %s", error)
 
     # The control socket.
 
@@ -530,15 +450,6 @@ class Gateway:
 
             return handle
 
-        async def reload(request: dict[str, Any]) -> dict[str, Any]:
-            faults = await self.reload(str(request.get("person") or ""), str(request.get("note") or ""))
-            policy = {"version": self.policy.current.version, "waiting": self.policy.waiting}
-            return {
-                "faults": [str(f) for f in faults],
-                "agencies": len(self.directory.current),
-                "policy": policy,
-            }
-
         async def policy(request: dict[str, Any]) -> dict[str, Any]:
             return await loop.run_in_executor(None, act_on_policy, self.policy, request)
 
@@ -546,7 +457,7 @@ class Gateway:
             return {"pid": os.getpid(), "roles": list(self.roles), "listen": self.addresses}
 
         acts = {name: served(name, act) for name, act in ACTS.items()}
-        return acts | {"reload": reload, "policy": policy, "status": status}
+        return acts | {"reload": self.reload.answer, "policy": policy, "status": status}
 
     def _write_addresses(self) -> None:
         """Where it listens, for tools that asked for port 0."""

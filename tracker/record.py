@@ -205,6 +205,12 @@ class Record:
         """Sign the present head of the ledger if it has grown."""
         return self.write(self.sign_head)
 
+    def sign_with(self, key: LedgerKey) -> None:
+        """From now on this key signs checkpoints and evidence; raises ValueError for another log's."""
+        if key.origin != self.ledger.key.origin:
+            raise ValueError(f"a key of {key.origin} cannot sign for {self.ledger.key.origin}")
+        self.ledger.key = self.ledger_reader.key = key
+
     def forget_done(self, limit: int = 500) -> int:
         """Forget pass-through that was delivered or returned and whose notices are out; returns how many."""
         doomed: list[str] = []

@@ -25,6 +25,7 @@ from typing import Any
 
 from tracker.acceptance import Acceptance, Accepted
 from tracker.object_store import ObjectStore
+from tracker.outage import Outage
 from tracker.packing import pack, unpack
 from tracker.record import Record
 from tracker.record_room import DONE, FAILED, HANDED, NUDGE, Furnishing, Lot, Settled, receive, send
@@ -76,19 +77,6 @@ def _picks(a: Acceptance, accepted: Accepted) -> tuple[tuple[int, int, int], ...
         picks.append((at, claim.delivery_id, claim.attempt_id))
         at += 1
     return tuple(picks)
-
-
-class _Complaint:
-    """Says that a group failed, once a second at most."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def __call__(self, error: BaseException) -> None:
-        now = time.monotonic()
-        if now - self._last > 1:
-            self._last = now
-            _log.error("a write to the record failed: %s", error)
 
 
 class _Press:
@@ -173,7 +161,7 @@ class _Press:
 def work(sock: socket.socket) -> None:
     """Open the record, then write what comes until the other end is closed."""
     furnishing: Furnishing = receive(sock)
-    complain = _Complaint()
+    complain = Outage(_log, "a write to the record failed").failed
     try:
         archive = _archive(furnishing)
         record = _record(furnishing, archive, complain)

@@ -23,6 +23,7 @@ __all__ = [
     "Connection",
     "DatabaseError",
     "Engine",
+    "NodeTaken",
     "Store",
     "StoreError",
     "lost_connection",
@@ -51,6 +52,10 @@ class StoreError(Exception):
     """The database cannot be used as it is; the message says what to do."""
 
 
+class NodeTaken(StoreError):
+    """Another process works under this node's number."""
+
+
 def sqlite_url(path: Path) -> str:
     """The URL of an SQLite file."""
     return f"sqlite:///{path}"
@@ -65,6 +70,8 @@ class Store:
     def __init__(self, url: str, pool: int = 10) -> None:
         self.url = url
         self._held: Connection | None = None
+        self._node = 0
+        self._session: tuple[Any, ...] | None = None  # of the server, that holds the node's lock for us
         self.dialect = make_url(url).get_backend_name()
         if self.dialect == "sqlite":
             self.writer = _sqlite_engine(url, "BEGIN IMMEDIATE", pool_size=1)
@@ -101,19 +108,77 @@ class Store:
         """
         if self.dialect != "postgresql":
             return
-        self._held = self.reader.connect()
-        free = self._held.execute(text("SELECT pg_try_advisory_lock(7237102, :n)"), {"n": number}).scalar()
-        self._held.commit()
-        if not free:
-            raise StoreError(
+        self._node = number
+        if not self._take_node(None):
+            raise NodeTaken(
                 f"node {number} is already running on this database: give each node its own gateway.node"
             )
+
+    def keep_node(self) -> bool:
+        """Look whether the lock of :meth:`hold_node` is still ours, and take it again; to be called often.
+
+        True when it had to be taken again. Raises :class:`NodeTaken` when another process has it by now,
+        and the database's errors while that is away. A session of ours that the server has not yet seen
+        to be gone still keeps others out: it is ended, and the next call takes the lock.
+        """
+        if self.dialect != "postgresql":
+            return False
+        earlier, held = self._session, self._held
+        if held is not None:
+            try:
+                held.execute(text("SELECT 1"))
+                held.commit()
+                return False
+            except DBAPIError:
+                self._held = None
+                held.invalidate()
+                held.close()
+        if self._take_node(earlier):
+            return True
+        if self._session is None:
+            raise NodeTaken(
+                f"another process took over node {self._node} on this database while it was away: this one "
+                "ends; give each node its own gateway.node"
+            )
+        return False
+
+    def _take_node(self, earlier: tuple[Any, ...] | None) -> bool:
+        """Take the lock if it is free. If not, ``_session`` stays when it is an earlier one of ours."""
+        conn = self.reader.connect()
+        try:
+            free = conn.execute(_LOCK, {"n": self._node}).scalar()
+            session = conn.execute(_SESSION if free else _HOLDER, {"n": self._node}).first()
+            if not free and earlier is not None and (session is None or tuple(session) == earlier):
+                if session is not None:
+                    conn.execute(text("SELECT pg_terminate_backend(:p)"), {"p": session[0]})
+                self._session = earlier
+            else:
+                self._session = tuple(session) if free and session is not None else None
+            conn.commit()
+        except BaseException:
+            conn.invalidate()
+            conn.close()
+            raise
+        if free:
+            self._held = conn
+        else:
+            conn.close()
+        return bool(free)
 
     def close(self) -> None:
         if self._held is not None:
             self._held.close()
         self.writer.dispose()
         self.reader.dispose()
+
+
+_LOCK = text("SELECT pg_try_advisory_lock(7237102, :n)")
+_SESSION = text("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid() AND :n >= 0")
+_HOLDER = text(
+    "SELECT pid, backend_start FROM pg_locks JOIN pg_stat_activity USING (pid) "
+    "WHERE locktype = 'advisory' AND classid = 7237102 AND objid = :n AND objsubid = 2 AND granted "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 def _durable(connection: Any, _record: Any) -> None:

@@ -19,6 +19,7 @@ from gateway.commands import (
     letter_register,
     policy,
     queue,
+    reload,
     serve,
     user,
     watch,
@@ -53,6 +54,7 @@ def _root(
 app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("serve")(serve.serve)
+app.command("reload")(reload.reload)
 app.add_typer(agency.app, name="agency")
 app.add_typer(keys.app, name="keys")
 app.add_typer(user.app, name="user")

@@ -9,6 +9,8 @@ import http.client
 import json
 import signal
 import smtplib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,37 @@ def test_the_directory_changes_under_an_open_connection(tmp_path: Path, authorit
         file.unlink()
         wait_until(lambda: not taken(smtp, "a@new.gov.example"), "the agency to go")
         assert taken(smtp, DIWAN)
+
+
+def test_reload_says_what_was_read_and_every_fault(tmp_path: Path, authority: Authority) -> None:
+    with gateway_front(tmp_path, authority, agencies=(MOF, MOH)) as front:
+        status, said, faults = told(front)
+        assert (status, faults) == (0, "")
+        assert said.splitlines()[0].startswith("directory of 3 agencies is in force, version ")
+        assert "policy version " in said and "4 signing keys can be used" in said
+        assert said.splitlines()[-1].startswith("ledger key wasl.gov.example/ledger+")
+        new = Agency(code="NEW", domain="new.gov.example")
+        file = front.house.agency("NEW", new.lines(hop(25)) + "colour: green\n")
+        (key,) = (front.house.root / "secrets").glob("dkim/mof.gov.example/*-ed.pem")
+        key.write_text("no key")
+        status, said, faults = told(front)
+        assert status == 1
+        assert said.startswith("directory of 3 agencies is in force")
+        assert "agencies/new.yaml:" in faults and "colour" in faults
+        assert "what was in force stays in force" in faults
+        file.write_text(file.read_text().replace("colour: green\n", ""))
+        status, said, faults = told(front)
+        assert said.startswith("directory of 4 agencies is in force")
+        assert status == 1 and faults.startswith("agencies/mof.yaml: dkim "), faults
+        (answer,) = told(front, "--json")[1].splitlines()
+        assert json.loads(answer)["keys"] == 3
+
+
+def told(front: Front, *words: str) -> tuple[int, str, str]:
+    """``wasl reload`` at the terminal: status, standard output, standard error."""
+    command: list[str | Path] = [Path(sys.executable).with_name("wasl"), "reload", *words]
+    done = subprocess.run([*command, "--config", front.house.settings], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_a_stopped_gateway_keeps_its_word(tmp_path: Path, authority: Authority) -> None:
