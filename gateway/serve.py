@@ -347,6 +347,7 @@ class Gateway:
                 number_shape=settings.numbers.shape,
                 tag_subject=settings.tags.subject,
                 receipts=receipts,
+                ask_read=settings.receipts.ask_read,
                 keep_free=settings.archive.keep_free,
                 postmaster=settings.gateway.postmaster,
             ),
@@ -453,11 +454,15 @@ class Gateway:
         async def policy(request: dict[str, Any]) -> dict[str, Any]:
             return await loop.run_in_executor(None, act_on_policy, self.policy, request)
 
+        async def followup(request: dict[str, Any]) -> dict[str, Any]:
+            return {"mails": await self.followup.look()}
+
         async def status(request: dict[str, Any]) -> dict[str, Any]:
             return {"pid": os.getpid(), "roles": list(self.roles), "listen": self.addresses}
 
         acts = {name: served(name, act) for name, act in ACTS.items()}
-        return acts | {"reload": self.reload.answer, "policy": policy, "status": status}
+        own = {"reload": self.reload.answer, "policy": policy, "followup": followup, "status": status}
+        return acts | own
 
     def _write_addresses(self) -> None:
         """Where it listens, for tools that asked for port 0."""

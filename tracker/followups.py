@@ -26,7 +26,6 @@ from tracker.schema import delivery, followup, letter, submission
 from tracker.states import Event, State
 from tracker.writer import Desk
 
-
 REFERRED = 500  # of so many the thread is read; more at one time are not single mails
 
 

@@ -86,7 +86,9 @@ def isolated(value: str) -> str:
 def compose(mail: PlainMail) -> bytes:
     """The message, complete; every line ends with CRLF."""
     gateway = mail.gateway
-    body = multipart("alternative", [text("plain", _plain(mail)), text("html", _html(mail))])
+    body = multipart(
+        "alternative", [text("plain", plain(mail.arabic, mail.english)), text("html", _html(mail))]
+    )
     seed = sha256(repr((mail.seed, mail.kind, mail.at_us, mail.to)).encode() + body.body)
     out = bytearray()
     out += hw.structured("Date", hw.date(mail.at_us, gateway.zone))
@@ -120,9 +122,10 @@ def _thread(mail: PlainMail) -> list[str]:
     return [*before, mail.message_id]
 
 
-def _plain(mail: PlainMail) -> str:
+def plain(arabic: Sheet, english: Sheet) -> str:
+    """Both sheets as text, lines ending with CRLF."""
     blocks = []
-    for sheet in (mail.arabic, mail.english):
+    for sheet in (arabic, english):
         lines = [sheet.title, "", *sheet.lead]
         for table in sheet.tables:
             lines += ["", f"{table.title}:"]

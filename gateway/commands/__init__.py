@@ -11,6 +11,7 @@ from gateway.commands import (
     backup,
     check,
     files,
+    followup,
     hold,
     init,
     keys,
@@ -67,6 +68,7 @@ letter.app.command("close")(letter_register.close)
 app.add_typer(queue.app, name="queue")
 app.add_typer(watch.app, name="watch")
 app.add_typer(hold.app, name="hold")
+app.add_typer(followup.app, name="followup")
 app.add_typer(policy.app, name="policy")
 app.add_typer(ledger.app, name="ledger")
 app.command("inspect")(files.inspect)
