@@ -23,11 +23,10 @@ from typing import IO
 
 from rich.console import Console
 
-from deploy.demo import outcome, table
-from deploy.demo.agencies import PASSWORD, SAMPLES, Agency, running
+from deploy.demo import ending, outcome, table
+from deploy.demo.agencies import SAMPLES, Agency, running
 from deploy.demo.clients import ClientFailed, Doors
 from deploy.demo.house import (
-    ACCOUNTS,
     HOSTNAME,
     Gateway,
     Ports,
@@ -132,9 +131,9 @@ def run(*, once: bool) -> int:
         faults = [*letters.faults, *(fault for one in found for fault in one.differences())]
         with step("signatures of all copies, receipts offline, wasl ledger verify"):
             faults += outcome.proofs(gateway, found, HOME / "receipts")
-        verdict(found, faults, time.monotonic() - began)
+        ending.verdict(console, found, faults, time.monotonic() - began)
         if not once:
-            invite(gateway, agencies)
+            ending.invite(console, gateway, agencies, found)
             watch([wasl.child, *(child for agency in agencies for child in agency.children)])
         return 1 if faults else 0
 
@@ -212,46 +211,6 @@ def exchange(gateway: Gateway, agencies: list[Agency]) -> Exchange:
     with step("deliveries and reports; people answer, approve, fetch, confirm, register, file"):
         letters.settle(PATIENCE)
     return letters
-
-
-def verdict(found: list[outcome.Found], faults: list[str], seconds: float) -> None:
-    """Say whether all is as it should be."""
-    if faults:
-        console.print(f"\n{len(faults)} differences from what should be:", style="bold red")
-        for fault in faults:
-            console.print(f"  {fault}", markup=False)
-        return
-    receipts = sum(len(one.receipts) for one in found)
-    console.print(
-        f"\nAll {len(found)} sample letters are where they should be, {receipts} receipts came back, every "
-        f"signature verifies, the ledger is whole. {seconds:.0f} s.",
-        style="green",
-    )
-
-
-def invite(gateway: Gateway, agencies: list[Agency]) -> None:
-    """Tell how to look around."""
-    ports = gateway.ports
-    console.print("\nOpen the dashboard", style="bold")
-    console.print(f"  http://127.0.0.1:{ports.dashboard}")
-    console.print(f"  accounts: {', '.join(account.name for account in ACCOUNTS)}")
-    console.print(f"  password: {PASSWORD}   (it asks for a new one at the first sign-in)")
-    console.print("\nConnect a mail client", style="bold")
-    for agency in agencies:
-        names = ", ".join(person.address for person in agency.sample.people)
-        console.print(f"  {names}", soft_wrap=True)
-        console.print(f"    IMAP 127.0.0.1:{agency.dovecot.imaps_port} (TLS)")
-    console.print(f"  password: {PASSWORD}")
-    console.print(
-        f"  SMTP 127.0.0.1:{ports.submission} (STARTTLS) or :{ports.submissions} (TLS), through Wasl"
-    )
-    console.print(
-        f"  the certificate is self-made; its authority: {agencies[0].tls.authority}", soft_wrap=True
-    )
-    console.print("\nTry the commands", style="bold")
-    console.print(f"  .venv/bin/wasl letter list --config {gateway.house.settings}", soft_wrap=True)
-    console.print(f"  .venv/bin/wasl queue list --config {gateway.house.settings}", soft_wrap=True)
-    console.print("\nCtrl-C ends everything.")
 
 
 if __name__ == "__main__":

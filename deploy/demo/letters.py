@@ -34,6 +34,7 @@ READ = Fate(state="sent", grade="read", outcome="open")
 REGISTERED = Fate(state="sent", grade="registered", outcome="open")
 PROCESSED = Fate(state="sent", grade="processed", outcome="closed")
 REFUSED_THERE = Fate(state="failed", grade="accepted", outcome="failed")  # the next hop said no at once
+HELD = Fate(state="held", grade="accepted", outcome="open")
 BOUNCED = Fate(state="failed", grade="relayed", outcome="failed")  # taken by the server, then a DSN said no
 
 
@@ -66,7 +67,6 @@ class Letter:
     refusal: str = ""  # code and status of the answer that refuses it
     answers: str = ""  # Message-ID of the letter that this one answers
     urgency: str = ""  # as policy must read it from the letter's marks; with a due date
-    held: bool = False  # policy must hold it first
 
     @property
     def message_id(self) -> str:
@@ -171,16 +171,20 @@ def first() -> tuple[Letter, ...]:
             subject="كشوف الرواتب",
             text=f"الدكتورة رنا المحترمة،\n\nأرفق الكشوف، وكلمة السر تصلكم بالهاتف.\n{_CLOSING}",
             to=("rana@moh.gov.example",),
-            attachments=(
-                Attachment(
-                    name="كشوف الرواتب.zip",
-                    kind=made.ZIP,
-                    octets=made.locked_zip("كشف 1.txt", b"1250.500\n" * 40, b"by telephone"),
-                ),
-            ),
+            attachments=(_locked("كشوف الرواتب"),),
             fates={"rana@moh.gov.example": DELIVERED},
             receipts=("submitted", "held", "delivered"),
-            held=True,
+        ),
+        Letter(
+            key="waiting",
+            author=sami,
+            client="swaks",
+            subject="جدول المكافآت",
+            text=f"السادة المحترمين،\n\nأرفق الجدول.\n{_CLOSING}",
+            to=("plans@mop.gov.example",),
+            attachments=(_locked("جدول المكافآت"),),
+            fates={"plans@mop.gov.example": HELD},
+            receipts=("submitted", "held"),
         ),
         Letter(
             key="nobody-there",
@@ -250,6 +254,11 @@ def first() -> tuple[Letter, ...]:
             refusal="550 5.1.2",
         ),
     )
+
+
+def _locked(name: str) -> Attachment:
+    octets = made.locked_zip(f"{name}.csv", b"1250.500;JOD\n" * 40, b"told by telephone")
+    return Attachment(name=f"{name}.zip", kind=made.ZIP, octets=octets)
 
 
 def _circular(author: Person) -> Letter:
