@@ -14,9 +14,11 @@ from zoneinfo import ZoneInfo
 
 from dashboard.policy_desk import PolicyDesk
 from tracker.access import Viewer
+from tracker.filing import Filed, Filing
 from tracker.hold_desk import Decided
 from tracker.holds import Act
 from tracker.integrity import Content
+from tracker.link_work import Linked, LinkJudgement
 from tracker.store import Connection, Engine
 
 T = TypeVar("T")
@@ -58,6 +60,22 @@ class DecideHolds(Protocol):
     def __call__(self, ids: Sequence[int], person: Viewer, act: Act, note: str, /) -> Sequence[Decided]: ...
 
 
+class RegisterActs(Protocol):
+    """What a registry does with letters that its agency received; durable on return."""
+
+    def assigns(self, agency: str, /) -> bool:
+        """True when the gateway gives that agency's incoming numbers."""
+
+    def file(self, filings: Sequence[Filing], /) -> Sequence[Filed]:
+        """Do these; how assigned numbers look is filled in. What is barred says why."""
+
+    def judge(self, word: LinkJudgement, /) -> Linked:
+        """A person's word on a proposed link."""
+
+    def address(self, letter_id: int, agency: str, /) -> str:
+        """Where command mails about the letter go; empty when there is no such address."""
+
+
 class Changes(Protocol):
     """Who tells which letters changed in this process (``tracker.record.Record``)."""
 
@@ -79,4 +97,5 @@ class DashboardDesk:
     open_content: Callable[[str], Content]  # by archive key; raises OSError
     settings: DashboardSettings
     policy: PolicyDesk | None = None  # None: no pages of policy
+    register: RegisterActs | None = None  # None: the register is shown and nothing is done here
     decide_holds: DecideHolds | None = None  # None: holds are shown and nothing is decided here

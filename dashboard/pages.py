@@ -19,7 +19,7 @@ from typing import cast
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
-from dashboard import ladder, timeline
+from dashboard import ladder, register_pages, timeline
 from dashboard.original import HEADER_LIMIT, ends_within, header_text, without_bcc
 from dashboard.sections import may_see_policy
 from dashboard.visit import SignedIn, Visit, agency_choices
@@ -183,6 +183,7 @@ def letter_part(visit: Visit, letter_id: int, *, full_check: bool = False) -> tu
         HoldState=HoldState,
         HoldAct=Act,
         sees_policy=visit.desk.policy is not None and may_see_policy(visit.viewer),
+        register=register_pages.of_letter(visit, page),
     )
     return html, page
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dashboard.language import N_
 from tracker.access import Role, Viewer
+from tracker.filing import may_file
 
 if TYPE_CHECKING:
     from dashboard.visit import Visit
@@ -48,6 +49,10 @@ def sections(visit: Visit) -> list[Section]:
     waiting = visit.counts.get(("holds", viewer), visit.open_holds)
     if waiting or viewer.role is not Role.VIEWER:
         out.append(Section(key="holds", href="/holds", name=N_("Held for approval"), count=waiting))
+    if viewer.agency is not None or viewer.sees_all:
+        own = viewer.agency is not None and may_file(viewer, viewer.agency)
+        untaken = visit.counts.get(("incoming", viewer), visit.untaken) if own else 0
+        out.append(Section(key="register", href="/register", name=N_("Incoming register"), count=untaken))
     if desk.policy is not None and may_see_policy(viewer):
         out.append(Section(key="policy", href="/policy", name=N_("Policies")))
     if viewer.may_see_worklist:

@@ -45,6 +45,7 @@ _SENTENCES: dict[Event, str] = {
     Event.EXPIRED: N_("The time for an answer passed without an act of %(agency)s"),
     Event.AUTO_REPLY: N_("Automatic answer from %(address)s, noted and not counted"),
     Event.FORWARDED: N_("Forwarded by a mailbox of %(agency)s"),
+    Event.LINKED: N_("Letter %(answer)s refers to it · %(person)s"),
 }
 
 _NOTHING = Markup("—")
@@ -76,6 +77,13 @@ _NOTICED = {
     "copied": N_("Copied to %(target)s in the mailbox (a hint) · %(person)s"),
     "removed": N_("Removed from its folder (a hint) · %(person)s"),
 }
+_ANSWERED = {
+    Event.PROCESSED: N_("Answered by %(agency)s with letter %(answer)s"),
+    Event.IN_PROGRESS: N_("Answered by %(agency)s with letter %(answer)s; it goes on"),
+    Event.REGISTERED: N_("Registered as incoming %(number)s by its answer, %(agency)s"),
+    Event.LINKED: N_("Letter %(answer)s of %(agency)s refers to it"),
+}
+_FOR_INFORMATION = N_("Referred for information by %(person)s, %(agency)s, to %(target)s")
 _TAKEN_IN = N_("Taken in: %(text)s · %(person)s, %(agency)s")
 _IN_THE_BOX = N_("Found in the mailbox %(address)s")
 _REPORTED = N_("The server of %(agency)s reports it in the mailbox %(address)s")
@@ -89,6 +97,7 @@ SOURCES = {
     "auto-reply": N_("automatic answer"),
     "imap": N_("mailbox (IMAP)"),
     "imap-proxy": N_("mailbox session (IMAP proxy)"),
+    "answer": N_("an answer that passed through Wasl"),
     "folder": N_("folder of the mailbox"),
     "keyword": N_("keyword in the mailbox"),
     "person": N_("a named person"),
@@ -118,6 +127,8 @@ _KEYS = {
     "sender": N_("Envelope sender"),
     "author": N_("Author"),
     "number": N_("Number"),
+    "incoming_number": N_("Incoming number"),
+    "answer": N_("Answered with"),
     "rule": N_("Rule"),
     "note": N_("Note"),
     "approvals": N_("Approvals"),
@@ -214,6 +225,10 @@ def _sentence(
         text = _IN_THE_BOX if line.source == "imap" else _REPORTED
     if line.event is Event.REGISTERED and number is None:
         text = _TAKEN_IN
+    if line.source == "answer":
+        text = _ANSWERED.get(line.event, text)
+    if line.event is Event.REFERRED and detail.get("purpose") == "information":
+        text = _FOR_INFORMATION
     if line.event is Event.NOTICED:
         text = _NOTICED.get(str(detail.get("act")), text)
     if line.event is Event.AUTO_REPLY and line.source == "mdn":
@@ -240,6 +255,7 @@ def _sentence(
         "agency": _isolated(agency_name or (row.hop if row else "—")),
         "address": _isolated(row.address if row is not None else page.author, "ltr"),
         "person": _isolated(_person(detail, line.reporter, tongue)),
+        "answer": _isolated(str(detail.get("answer") or "—"), "ltr"),
         "target": _isolated(str(detail.get("to") or "—")),
         "text": Markup("«%s»") % _isolated(str(detail["text"])) if detail.get("text") else _NOTHING,
     }

@@ -26,7 +26,7 @@ from dashboard.ladder import STEPS
 from dashboard.language import LANGUAGES, Tongue, tongue
 from dashboard.sections import CountBook, Section, may_edit_policy, sections
 from policies.faults import Fault
-from tracker import accounts, audit, holds
+from tracker import accounts, audit, holds, incoming
 from tracker.access import Role, Viewer
 from tracker.model import id_text, now_us
 from tracker.store import DatabaseError
@@ -126,6 +126,11 @@ class Visit:
         """How many letters wait for approval, of those that the viewer may know of."""
         with self.desk.engine.connect() as conn:
             return holds.count_open(conn, self.viewer)
+
+    def untaken(self) -> int:
+        """How many letters wait at the viewer's agency for its registry."""
+        with self.desk.engine.connect() as conn:
+            return incoming.count_waiting(conn, self.viewer)
 
     @property
     def sections(self) -> list[Section]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gateway import metrics
@@ -24,10 +25,10 @@ from tracker import link_work
 from tracker.access import Role, Viewer
 from tracker.filing import BARS, Deed, Filed, Filing, Purpose
 from tracker.holds import person_of
-from tracker.incoming import agencies_reached
+from tracker.incoming import agencies_reached, first_delivery
 from tracker.letter_page import find
-from tracker.link_work import AnswersDue
-from tracker.model import id_text, now_us
+from tracker.link_work import AnswersDue, Linked, LinkJudgement
+from tracker.model import Address, id_text, now_us
 from tracker.outage import Outage
 from tracker.queue import letters
 from tracker.record import Record
@@ -130,6 +131,45 @@ def _told(one: Filed) -> dict[str, Any]:
         "events": [event.value for event in one.events],
         "error": BARS[one.bar] if one.bar is not None else "",
     }
+
+
+class RegistryActs:
+    """The dashboard's way to the registry desk."""
+
+    def __init__(
+        self,
+        record: Record,
+        directory: Callable[[], Directory],
+        shape: str,
+        address_of: Callable[[int], Address],
+    ) -> None:
+        """``address_of`` makes the return address of a delivery."""
+        self._record = record
+        self._directory = directory
+        self._shape = shape
+        self._address_of = address_of
+
+    def assigns(self, agency: str, /) -> bool:
+        """True when the gateway gives that agency's incoming numbers."""
+        return agency in shapes(self._directory(), self._shape)
+
+    def file(self, filings: Sequence[Filing], /) -> Sequence[Filed]:
+        """Do these; how assigned numbers look is filled in."""
+        known = shapes(self._directory(), self._shape)
+        return file(self._record, [replace(f, shape=known.get(f.agency)) for f in filings])
+
+    def judge(self, word: LinkJudgement, /) -> Linked:
+        """A person's word on a proposed link."""
+        return self._record.judge(word)
+
+    def address(self, letter_id: int, agency: str, /) -> str:
+        """Where command mails about the letter go; empty where nobody may write them."""
+        home = self._directory().agency(agency)
+        if home is None or (home.registry is None and not home.registrars):
+            return ""
+        with self._record.read() as conn:
+            first = first_delivery(conn, letter_id, agency)
+        return str(self._address_of(first)) if first is not None else ""
 
 
 class AnswerClock:

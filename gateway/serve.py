@@ -233,7 +233,7 @@ class Gateway:
         settings = self.settings
         crossing = self.crossing = Crossing(self.record)
         macs = mac_secrets(settings.secrets.mac)
-        reverse_path = ReversePath(macs, settings.gateway.domain)
+        reverse_path = self.reverse_path = ReversePath(macs, settings.gateway.domain)
         instance = Instance(macs, settings.gateway.hostname)
         r = settings.relay
         schedule = RetrySchedule(

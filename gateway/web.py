@@ -27,6 +27,7 @@ from starlette.routing import Route
 from dashboard.app import make_app
 from dashboard.desk import AgencyName, DashboardDesk, DashboardSettings
 from gateway.holding import decide
+from gateway.registry import RegistryActs
 from gateway.setting_values import Endpoint
 from gateway.web_policy import PolicyPages
 from tracker.access import Viewer
@@ -134,6 +135,12 @@ class WebServers:
             name=name,
             open_content=content,
             decide_holds=decide_holds,
+            register=RegistryActs(
+                record,
+                lambda: gateway.directory.current,
+                settings.numbers.incoming,
+                gateway.reverse_path.address_for,
+            ),
             policy=PolicyPages(gateway.policy, two_persons=settings.policy.second_person),
             settings=DashboardSettings(
                 base_url=settings.base_url,

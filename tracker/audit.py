@@ -33,6 +33,9 @@ class Action(StrEnum):
     POLICY_APPROVED = "policy-approved"
     POLICY_TRIED = "policy-tried"  # a candidate over recorded letters
     HOLD_DECIDED = "hold-decided"
+    VIEW_REGISTER = "view-register"
+    REGISTRY_ACT = "registry-act"
+    LINK_JUDGED = "link-judged"
     DENIED = "denied"  # asked for what is not there, or not for these eyes
     ACCOUNT_MADE = "account-made"
     ACCOUNT_CHANGED = "account-changed"

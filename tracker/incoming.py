@@ -192,6 +192,15 @@ def agencies_reached(conn: Connection, letter_id: int) -> list[str]:
     return sorted({code for code in conn.scalars(asked) if code})
 
 
+def first_delivery(conn: Connection, letter_id: int, agency: str) -> int | None:
+    """The first copy of a letter that was handed to the agency; for who sees everything."""
+    d = delivery.c
+    asked = select(d.id).where(
+        d.letter_id == letter_id, d.agency == agency, d.kind.in_(SHOWN_DELIVERIES), d.attempts > 0
+    )
+    return conn.scalar(asked.order_by(d.bcc, d.id).limit(1))
+
+
 def acted_by(conn: Connection, letter_id: int, report: str) -> bool:
     """True when an act on the letter stands in the record that came by this very mail."""
     e = evidence.c
