@@ -36,6 +36,13 @@ class Fault:
         hint = f" ({self.hint})" if self.hint else ""
         return f"{place}: {key}{self.message}{hint}"
 
+    @property
+    def exact(self) -> str:
+        """The same with its column, as compilers tell it and editors jump to."""
+        plain = str(self)
+        head = f"{self.file}:{self.line}"
+        return f"{head}:{self.column}{plain[len(head) :]}" if self.line and self.column else plain
+
     def to_json(self) -> dict[str, object]:
         return {
             "file": self.file,
@@ -124,7 +131,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word.lower().replace("-", "_"), plain, n=1, cutoff=cutoff)
     if close:
         return f"did you mean {plain[close[0]]}?"
-    return f"known: {', '.join(words)}" if 0 < len(words) <= 32 else ""
+    return f"known: {', '.join(words)}" if 0 < len(words) <= 40 else ""
 
 
 def known_keys(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

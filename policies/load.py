@@ -35,6 +35,7 @@ from policies.marks import MarksEntry, build_marks
 from policies.reach import unreachable
 from policies.rule import Rule
 from policies.rule_entry import RuleEntry
+from policies.sound_part import sound_part
 
 DEFAULT = Path(__file__).parent / "default"
 SAFETY = DEFAULT / "safety.yaml"
@@ -176,6 +177,7 @@ class _Reading:
         self.directory = directory
         self.faults = faults
         self.fields: set[str] = set()
+        self._ids: dict[str, tuple[str, int]] = {}  # where each stands
         self._compiled = compile_once()
 
     def surface(self, own: Mapping[str, bytes], shelf: Mapping[str, bytes], label: str) -> Surface:
@@ -228,12 +230,12 @@ class _Reading:
             for document in self._documents(files[name], f"{label}{name}"):
                 for data, loc in _entries(document, self.faults):
                     rule = self._rule(data, loc, document, surface, safety)
-                    if rule is None:
-                        continue
-                    other = rules.setdefault(rule.id, rule)
-                    if other is not rule:
-                        what = f"the id {rule.id} is already that of {other.file}:{other.line}"
+                    name, at = data.get("id"), (document.file, document.place((*loc, "id"))[0])
+                    if isinstance(name, str) and (other := self._ids.setdefault(name, at)) is not at:
+                        what = f"the id {name} is already that of {other[0]}:{other[1]}"
                         self.faults.append(document.fault((*loc, "id"), what))
+                    if rule is not None:
+                        rules.setdefault(rule.id, rule)
 
     def _rule(
         self, data: dict[str, Any], loc: Loc, document: Document, surface: Surface, safety: bool
@@ -242,7 +244,21 @@ class _Reading:
             entry = RuleEntry.model_validate(data)
         except ValidationError as e:
             self.faults += faults_of(e, RuleEntry, document.file, document.place, loc)
+            rest = sound_part(data, e)
+            if rest is not None:
+                self._compiled_rule(rest, data, loc, document, surface, safety)
             return None
+        return self._compiled_rule(entry, data, loc, document, surface, safety)
+
+    def _compiled_rule(
+        self,
+        entry: RuleEntry,
+        data: dict[str, Any],
+        loc: Loc,
+        document: Document,
+        surface: Surface,
+        safety: bool,
+    ) -> Rule:
         if not safety and entry.priority < FIRST_PRIORITY:
             what = f"must be at least {FIRST_PRIORITY}; below are the safety rules"
             self.faults.append(document.fault((*loc, "priority"), what))

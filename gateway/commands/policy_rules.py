@@ -59,10 +59,13 @@ def check(folder: Folder = None, config: Config = None, as_json: Json = False) -
     try:
         policy, _, _ = compiled(settings, folder)
     except ConfigFaults as e:
-        if not as_json:
-            raise
         for fault in e.faults:
-            put_json(fault.to_json())
+            if as_json:
+                put_json(fault.to_json())
+            else:
+                warn(fault.exact)
+        if len(e.faults) > 1 and not as_json:
+            warn(f"{len(e.faults)} faults")
         raise typer.Exit(1) from None
     if as_json:
         put_json({"version": policy.version, "rules": len(policy.rules)})

@@ -89,7 +89,7 @@ def test_check_tells_every_fault_with_its_place(policy: Command, candidate: Path
     said = policy("check", candidate, "--json")
     assert said.status == 1 and {line["line"] for line in said.lines} <= {2, 3}
     said = policy("check", candidate)
-    assert said.status == 1 and "candidate/more.yaml:3: " in said.err
+    assert said.status == 1 and "candidate/more.yaml:3:5: rules.0.colour: unknown key" in said.err
 
 
 def test_examples_are_tried(policy: Command, candidate: Path) -> None:
