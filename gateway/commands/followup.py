@@ -147,7 +147,7 @@ def run(
             what = "it follows up by itself as soon as it runs; --dry-run shows what is due"
             raise Trouble(f"{error}: {what}") from None
         if as_json:
-            put_json(answer)
+            put_json({"mails": answer["mails"]})
         else:
             say(f"{answer['mails']} messages sent")
         return
