@@ -194,7 +194,9 @@ def standing(row: RecipientRow, tongue: Tongue, dates: Dates, now_us: int) -> St
         return _waiting(row, tongue, dates, known)
     incoming = _incoming(row)
     if incoming is not None:
-        return Standing(text=say("Incoming"), tone="ok", number=incoming)
+        done = row.grade >= Grade.PROCESSED and row.outcome is not Outcome.REOPENED
+        text = say("Processed, incoming") if done else say("Incoming")
+        return Standing(text=text, tone="warn" if row.late and not done else "ok", number=incoming)
     if row.grade >= Grade.PROCESSED or row.outcome is Outcome.CLOSED:
         return Standing(text=say("Processed"), tone="ok")
     if row.grade >= Grade.REGISTERED:
@@ -228,11 +230,12 @@ def _waiting(row: RecipientRow, tongue: Tongue, dates: Dates, known: str | None)
 
 def _incoming(row: RecipientRow) -> str | None:
     """The number that the receiving registry gave."""
-    line = row.proven(Event.REGISTERED)
-    if line is None:
-        return None
-    number = line.detail.get("incoming_number") or line.detail.get("number")
-    return str(number) if number else None
+    for line in row.events:
+        if line.event is Event.REGISTERED:
+            number = line.detail.get("incoming_number") or line.detail.get("number")
+            if number:
+                return str(number)
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,6 @@ from tracker.states import Event, Grade, Outcome, State
 
 MAX_EVIDENCE = 3_000
 MAX_ATTEMPTS = 500
-MAX_LINKED = 20
 
 # Of evidence about the whole letter, what every end of it may read. No recipients: Bcc is among them.
 _OPEN_KEYS = frozenset({"number", "sender", "author", "subject", "message_id", "sha256", "size"})
@@ -141,17 +140,6 @@ class SubmissionView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkedLetter:
-    """Another letter of the same thread that the viewer may see too."""
-
-    id: int
-    number: str | None
-    subject: str
-    agency: str | None
-    accepted_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class InLedger:
     """Where the ledger holds the acceptance."""
 
@@ -186,7 +174,6 @@ class LetterPage:
     named: tuple[NamedRecipient, ...]
     events: tuple[EvidenceLine, ...]  # all of them, the whole letter's and the rows', in order of time
     submissions: tuple[SubmissionView, ...]
-    linked: tuple[LinkedLetter, ...]
     ledger: InLedger | None
     last_evidence: int  # the highest evidence id shown: the page's version
 
@@ -279,7 +266,6 @@ def read(conn: Connection, viewer: Viewer, letter_id: int, *, at_us: int | None 
         ),
         events=events,
         submissions=_submissions(conn, letter_id, carried, end),
-        linked=_linked(conn, viewer, head.thread_id, letter_id),
         ledger=_in_ledger(conn, events),
         last_evidence=max((line.id for line in events), default=0),
     )
@@ -420,25 +406,6 @@ def _verdicts(decision: Any) -> tuple[VerdictLine, ...]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _linked(conn: Connection, viewer: Viewer, thread_id: int, letter_id: int) -> tuple[LinkedLetter, ...]:
-    rows = conn.execute(
-        select(letter)
-        .where(letter.c.thread_id == thread_id, letter.c.id != letter_id, letter_seen(viewer))
-        .order_by(letter.c.id.desc())
-        .limit(MAX_LINKED)
-    )
-    return tuple(
-        LinkedLetter(
-            id=row.id,
-            number=row.number,
-            subject=row.subject,
-            agency=row.agency,
-            accepted_us=row.accepted_us,
-        )
-        for row in rows
-    )
 
 
 def _in_ledger(conn: Connection, events: Sequence[EvidenceLine]) -> InLedger | None:
