@@ -245,7 +245,7 @@ class CommandMail:
             message_id=scan(message).message_id,
             receipt_for=asked.sent[0].letter_id,
             hand_to=relay.owner if relay is not None and hand_over else None,
-            lease_us=relay.lease_until(at) if relay is not None else 0,
+            lease_us=relay.lease_until() if relay is not None else 0,
         )
         accepted: Accepted = await self._crossing.at_record(self._record.accept_desk, acceptance)
         if accepted.claims and relay is not None:

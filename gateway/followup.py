@@ -177,7 +177,7 @@ class FollowUpClock:
                 receipt_for=made.about,
                 followup_ids=made.ids,
                 hand_to=relay.owner if relay is not None and hand_over else None,
-                lease_us=relay.lease_until(at) if relay is not None else 0,
+                lease_us=relay.lease_until() if relay is not None else 0,
             ),
         )
         if accepted.repeat:

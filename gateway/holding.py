@@ -21,6 +21,7 @@ from gateway.crossing import Crossing
 from gateway.refusals import Refusals
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
+from gateway.steady_clock import SteadyClock
 from tracker import accounts, holds, queue
 from tracker.access import Role, Viewer
 from tracker.hold_desk import Decided, Decision, Expiry
@@ -118,7 +119,9 @@ class HoldClock:
         refusals: Refusals,
         *,
         every_s: float = 2.0,
+        clock: SteadyClock | None = None,
     ) -> None:
+        self._clock = clock if clock is not None else SteadyClock()
         self._crossing = crossing
         self._schedule = schedule
         self._relay = relay
@@ -146,7 +149,7 @@ class HoldClock:
 
     async def look(self) -> int:
         """Decide what is due now; returns how many holds that ended."""
-        at, ended = now_us(), 0
+        at, ended = self._clock.now_us(), 0
         record = self._crossing.record
         with_room = Expiry(at_us=at, expires_us=self._schedule.expires_us(at))
         while await asyncio.get_running_loop().run_in_executor(None, self._due, at):

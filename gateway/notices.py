@@ -150,7 +150,7 @@ class Notices:
             receipt_for=item.bundle.letter.id,
             receipt_ids=tuple(r.id for r in item.bundle.receipts),
             hand_to=relay.owner if relay is not None and hand_over else None,
-            lease_us=relay.lease_until(at) if relay is not None else 0,
+            lease_us=relay.lease_until() if relay is not None else 0,
         )
         accepted: Accepted = await self._crossing.at_record(self._record.accept_desk, acceptance)
         for receipt in item.bundle.receipts:

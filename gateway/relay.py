@@ -28,6 +28,7 @@ from gateway.crossing import Crossing
 from gateway.next_hops import NextHops
 from gateway.outgoing import OUTWARD, Outcome, Stage
 from gateway.retry import RetrySchedule
+from gateway.steady_clock import SteadyClock
 from gateway.watch_role import Look, Sought
 from policies.directory import Directory, NextHop
 from tracker.claims import Claim, Want
@@ -96,6 +97,7 @@ class Relay:
         self._woken = asyncio.Event()
         self._more = False  # the last look found as much as was asked for
         self._stopping = False
+        self._clock = SteadyClock()
         self._looked_us = 1 << 62  # when the record was last asked for what is due
         self._unclaimed = Outage(_log, "what is due cannot be claimed")
         self._unnoted = Outage(_log, "what came of attempts is not noted yet")
@@ -105,8 +107,9 @@ class Relay:
         """True when a letter just accepted may be handed over at once."""
         return not self._stopping and self._in_flight < self._most // 2 and self._handed < HELD
 
-    def lease_until(self, at_us: int) -> int:
-        return at_us + self._lease_us
+    def lease_until(self) -> int:
+        """When a lease taken now ends: by a clock that believes no jump, or all would be lost at once."""
+        return self._clock.now_us() + self._lease_us
 
     def may_take(self, hop: str) -> bool:
         """True when that next hop is neither resting nor full."""
@@ -146,9 +149,11 @@ class Relay:
                     owner=self.owner,
                     limit=room,
                     now_us=now,
-                    lease_us=now + self._lease_us,
+                    lease_us=self.lease_until(),
                     full_hops=tuple(sorted(set(full))),
                     latest_us=self._schedule.latest_us(now) if set_back else None,
+                    silence_us=self._schedule.silence_us,
+                    lost_us=self._clock.now_us(),
                 )
                 try:
                     claims = await self._crossing.at_record(self._record.claim_desk, want)
@@ -317,13 +322,13 @@ class Relay:
         if result.permanent:
             self._line(claim, outcome, "bounced", told)
             return [_note(claim, Event.FAILED, at, source, outcome.peer, detail, end)]
-        if at >= claim.expires_us:
+        if self._schedule.gives_up(claim.expires_us, claim.tried_us, at):
             self._line(claim, outcome, "expired", told)
             detail |= {"expired": True, "status": "5.4.7"}
             return [_note(claim, Event.FAILED, at, "timer", outcome.peer, detail, end)]
         event = Event.IN_DOUBT if result.in_doubt else Event.ATTEMPTED
         self._line(claim, outcome, "in-doubt" if result.in_doubt else "deferred", told)
-        next_us = min(self._schedule.next_us(claim.attempts, at), claim.expires_us)
+        next_us = self._schedule.next_us(claim.attempts, at, claim.expires_us)
         notes = [_note(claim, event, at, source, outcome.peer, detail, end, next_us)]
         return notes + self._late(claim, at, next_us, end.reply)
 
@@ -331,10 +336,10 @@ class Relay:
         at = now_us()
         end = AttemptEnd(attempt_id=claim.attempt_id, reply=str(reply))
         detail: dict[str, object] = {"hop": claim.hop, "reply": str(reply)}
-        if at >= claim.expires_us:
+        if self._schedule.gives_up(claim.expires_us, claim.tried_us, at):
             detail |= {"expired": True, "status": "5.4.7"}
             return _note(claim, Event.FAILED, at, "timer", "", detail, end)
-        next_us = min(self._schedule.next_us(claim.attempts, at), claim.expires_us)
+        next_us = self._schedule.next_us(claim.attempts, at, claim.expires_us)
         return _note(claim, Event.ATTEMPTED, at, "wasl", "", detail, end, next_us)
 
     def _late(self, claim: Claim, at: int, next_us: int, reply: str) -> list[Note]:

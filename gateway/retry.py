@@ -1,4 +1,10 @@
-"""When to try again: the waits of the settings, with jitter, and the two moments that end waiting."""
+"""When to try again: the waits of the settings, with jitter, and the two moments that end waiting.
+
+A letter is given up when two clocks agree: that of the day, and the time in which it was really tried, as its
+attempts tell. One that jumps ahead by days returns nothing, and neither does a gateway that was switched off:
+a silence between two attempts counts up to :attr:`RetrySchedule.silence_us`, and half of ``give_up_after``
+must be made of what counts.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +22,21 @@ class RetrySchedule:
     warn_after: timedelta
     give_up_after: timedelta
 
-    def next_us(self, attempts: int, now_us: int) -> int:
-        """When the attempt after the ``attempts``-th is due."""
+    def next_us(self, attempts: int, now_us: int, expires_us: int | None = None) -> int:
+        """When the attempt after the ``attempts``-th is due; what is still to expire, is tried then."""
         wait = self.waits[min(max(attempts, 1), len(self.waits)) - 1]
         share = 1 + random.uniform(-self.jitter, self.jitter)
-        return now_us + int(wait / timedelta(microseconds=1) * share)
+        due = now_us + int(wait / timedelta(microseconds=1) * share)
+        return min(due, expires_us) if expires_us is not None and expires_us > now_us else due
+
+    @property
+    def silence_us(self) -> int:
+        """What a time without an attempt counts at most: a tenth of ``give_up_after`` or the longest wait."""
+        return max(self.expires_us(0) // 10, self.latest_us(0))
+
+    def gives_up(self, expires_us: int, tried_us: int, now_us: int) -> bool:
+        """True when a delivery that was tried for ``tried_us`` is returned."""
+        return now_us >= expires_us and tried_us >= self.expires_us(0) // 2
 
     def latest_us(self, now_us: int) -> int:
         """No attempt that was put off by now is due later than this."""

@@ -9,7 +9,8 @@ On PostgreSQL rows are taken with FOR UPDATE SKIP LOCKED; on SQLite the one writ
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
@@ -79,6 +80,7 @@ class Claim:
     in_doubt: bool  # how an earlier attempt ended is not known: it may have delivered
     due_us: int
     parcel: Parcel
+    tried_us: int = 0  # how long it has really been tried, once it has expired; see Want.silence_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,8 @@ class Want:
     lease_us: int  # until when
     full_hops: tuple[str, ...] = ()
     latest_us: int | None = None  # no wait ends later: what is due after this, a clock ahead put there
+    silence_us: int = 0  # of a time without an attempt, so much counts as time of trying
+    lost_us: int | None = None  # leases that ended before are lost; None: before now
 
 
 class ClaimDesk(Desk):
@@ -131,7 +135,7 @@ class ClaimDesk(Desk):
             .where(
                 d.state == State.SENDING.value,
                 or_(
-                    d.lease_us < want.now_us,
+                    d.lease_us < (want.now_us if want.lost_us is None else want.lost_us),
                     and_(d.lease_owner.startswith(f"{node}/", autoescape=True), d.lease_owner != want.owner),
                 ),
             )
@@ -156,6 +160,7 @@ class ClaimDesk(Desk):
             [{"b_id": i} for i in ids],
         )
         claims = _load(conn, ids, self._ids, doubtful=_in_doubt(conn, ids) | set(lost_ids))
+        claims = _tried(conn, claims, want)
         conn.execute(
             insert(schema.attempt),
             [
@@ -214,6 +219,31 @@ class ClaimDesk(Desk):
             if c.kind in (DeliveryKind.LETTER, DeliveryKind.SHADOW)
         ]
         self._book.write(proofs)
+
+
+def _tried(conn: Connection, claims: list[Claim], want: Want) -> list[Claim]:
+    """Of what has expired by the clock of the day, how long it was really tried."""
+    expired = [c.delivery_id for c in claims if c.expires_us <= want.now_us]
+    if not expired:
+        return claims
+    a = schema.attempt.c
+    begun: dict[int, list[int]] = {}
+    asked = select(a.delivery_id, a.started_us).where(a.delivery_id.in_(expired)).order_by(a.id)
+    for delivery_id, started_us in conn.execute(asked):
+        begun.setdefault(delivery_id, []).append(started_us)
+    return [
+        replace(
+            c, tried_us=_sum([c.parcel.at_us, *begun.get(c.delivery_id, ()), want.now_us], want.silence_us)
+        )
+        if c.expires_us <= want.now_us
+        else c
+        for c in claims
+    ]
+
+
+def _sum(times: Sequence[int], most: int) -> int:
+    """The time from the first to the last, in which no step counts more than ``most`` and none backwards."""
+    return sum(min(max(after - before, 0), most) for before, after in pairwise(times))
 
 
 def _in_doubt(conn: Connection, ids: Sequence[int]) -> set[int]:

@@ -3,6 +3,10 @@
 A receipt of the whole letter goes out at once; those of a letter with few recipients go out one by
 one; above a number of recipients good news waits ``digest_us`` and go out as one digest. A receipt that
 carries a proof waits until a checkpoint covers its entry, so :func:`uncovered` tells when one is needed.
+
+The acceptance comes first: what else is due about a letter waits for it until its server has taken it, for
+:data:`FIRST_US` at most. A receipt is due from the moment it is earned; ``due_us`` puts them in order and is
+not held against the clock, which may have been set back since.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tracker import schema
@@ -19,7 +23,9 @@ from tracker.ledger import EvidenceRow
 from tracker.model import DeliveryKind
 from tracker.prepared import Prepared
 from tracker.receipt_due import ReceiptSettings, gathered
-from tracker.states import Event
+from tracker.states import Event, State
+
+FIRST_US = 60_000_000  # how long the author's own server may keep the others waiting for the acceptance
 
 NOTIFY = "notify"
 """The kind of a receipt row that is none: mail to those whom a rule wants told that it applied."""
@@ -118,7 +124,7 @@ def due(
         if letter is None:
             continue
         complete = {r.delivery_id for r in lot} >= {d.id for d in letter.deliveries if d.state != "refused"}
-        if complete or now_us - min(r.due_us for r in lot) >= digest_us:
+        if complete or not 0 <= now_us - min(r.due_us for r in lot) < digest_us:
             out.append(Bundle(letter=letter, receipts=tuple(lot)))
     return out
 
@@ -157,11 +163,40 @@ def _due_rows(conn: Connection, now_us: int, limit: int) -> list[DueReceipt]:
         )
         .outerjoin(schema.evidence, e.id == r.evidence_id)
         .outerjoin(schema.ledger_entry, le.evidence_id == r.evidence_id)
-        .where(r.state == "due", r.due_us <= now_us, (le.seq < covered) | e.id.is_(None))
-        .order_by(r.due_us)
+        .where(r.state == "due", (le.seq < covered) | e.id.is_(None))
+        .where((r.kind == Event.SUBMITTED.value) | _astray(now_us) | ~_acceptance_under_way())
+        .order_by(r.due_us, r.id)
         .limit(limit)
     )  # fmt: skip
     return [_due(row) for row in rows]
+
+
+def _astray(now_us: int) -> ColumnElement[bool]:
+    """It has waited for the acceptance long enough; or the clock was set, and nobody can say how long."""
+    due_us = schema.receipt.c.due_us
+    return (due_us < now_us - FIRST_US) | (due_us > now_us)
+
+
+def _acceptance_under_way() -> ColumnElement[bool]:
+    """The receipt of the letter's acceptance is still due, or is on its way to the author's server."""
+    first, d = schema.receipt.alias("first"), schema.delivery.c
+    out = (
+        select(d.id)
+        .where(
+            d.letter_id == first.c.sent_letter_id,
+            d.state.in_((State.QUEUED.value, State.SENDING.value)),
+        )
+        .exists()
+    )
+    return (
+        select(first.c.id)
+        .where(
+            first.c.letter_id == schema.receipt.c.letter_id,
+            first.c.kind == Event.SUBMITTED.value,
+            (first.c.state == "due") | ((first.c.state == "sent") & out),
+        )
+        .exists()
+    )
 
 
 def _due(row: Any) -> DueReceipt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import time
 
@@ -159,4 +160,31 @@ def test_a_resting_hop_is_tried_again_although_the_clock_was_set_back() -> None:
         alive.faults.step_clock(-3 * DAY)
         alive.until_delivered()
         assert alive.came(waiting) == 1
+        alive.audit()
+
+
+def test_a_clock_that_jumps_ahead_returns_nothing_and_sends_nothing_twice() -> None:
+    """One letter waits to be tried again, another is just being sent when the clock jumps by forty days."""
+    with lives(relay={"retry": ["2s"], "data_timeout": "20s", "lease": "30s"}) as alive:
+        alive.warm()
+        waiting = alive.letter()
+        alive.at("MAIL", lambda: b"450 4.2.0 later")
+        alive.until_promised(waiting)
+        wait_until(lambda: ("queued", "450 4.2.0 later") in alive.open_deliveries(), "the 450", timeout=BUSY)
+        slow = alive.letter()
+
+        def dally() -> None:
+            alive.faults.step_clock(40 * DAY)
+            time.sleep(4)
+
+        alive.at("DATA", dally)
+        alive.until_promised(slow)
+        refused = itertools.count()
+        alive.sink.script = lambda verb, line: (
+            b"450 4.2.0 not yet" if verb == "MAIL" and next(refused) < 3 else alive._asked(verb, line)
+        )
+        alive.until_delivered()
+        assert (alive.came(waiting), alive.came(slow)) == (1, 1)
+        assert alive.doubts(slow) == 0
+        alive.faults.step_clock(0)
         alive.audit()
