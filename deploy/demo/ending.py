@@ -17,9 +17,9 @@ _PAGES = (
     ("/letters", "all letters, and one page for each"),
     ("/holds", "a letter waits here for two: sign in as diwan.mof, then as compliance"),
     ("/register", "incoming registers: sign in as diwan.mopic"),
-    ("/board", "what is late, due or waits"),
-    ("/policy", "the rules, and how often each applied"),
-    ("/worklist", "reports that fit no letter"),
+    ("/follow-up", "what is late, due or waits"),
+    ("/policy", "the rules, and how often each applied: admin edits, compliance reads"),
+    ("/worklist", "reports that fit no letter: admin's"),
 )
 
 

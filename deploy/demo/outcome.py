@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.message import Message
@@ -27,7 +27,7 @@ from deploy.demo.house import HOSTNAME, Gateway
 from deploy.demo.letters import Fate, Letter
 from deploy.demo.mailboxes import all_mail
 from tests.servers.place import ServerFailed
-from tests.servers.wasl import House, wasl
+from tests.servers.wasl import wasl
 
 
 @dataclass(kw_only=True)
@@ -120,7 +120,6 @@ def proofs(gateway: Gateway, found: Sequence[Found], folder: Path) -> list[str]:
         asked = [
             pool.submit(lambda: list(_ledger(gateway))),
             pool.submit(lambda: list(_verified(gateway, found, folder))),
-            pool.submit(lambda: list(_linked(gateway.house, {one.letter.key: one for one in found}))),
         ]
         faults = list(_numbers(found))
         for one in found:
@@ -208,12 +207,3 @@ def _verified(gateway: Gateway, found: Sequence[Found], folder: Path) -> Iterato
             wasl("verify", "--key", gateway.ledger_key, *files)
         except ServerFailed as fault:
             yield str(fault)
-
-
-def _linked(house: House, found: Mapping[str, Found]) -> Iterator[str]:
-    """The answer stands in the thread of the letter that it answers."""
-    answer, first = found.get("answer"), found["budget"]
-    if answer is not None:
-        (page,) = house.rows("letter", "show", answer.letter.message_id)
-        if first.number not in [other["number"] for other in page["linked"]]:
-            yield f"answer: is not linked to {first.number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
@@ -232,7 +233,8 @@ def digest(
             }
         )
         return
-    say(plain(*follow_digest.sheets(told)))
+    # A mail isolates what is written from left to right (UAX #9); a terminal would show escapes.
+    say(re.sub("[\r\u2066-\u2069]", "", plain(*follow_digest.sheets(told))).rstrip())
     if told.empty:
         warn("nothing to say: no mail is sent")
 

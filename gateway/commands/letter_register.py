@@ -111,7 +111,7 @@ def _act(what: str, names: list[str], agency: str, config: Config, as_json: bool
             put_json(one)
         elif one["error"]:
             incoming = f" ({one['incoming']})" if one["incoming"] else ""
-            warn(f"{one['letter']} {one['agency']}: {one['error']}{incoming}")
+            warn(f"{one['letter']} {one['agency']}".rstrip() + f": {one['error']}{incoming}")
         else:
             say(f"{one['letter']} {one['agency']}: {one['stage']}  {one['incoming'] or ''}".rstrip())
     raise typer.Exit(1 if any(one["error"] for one in done) else 0)

@@ -107,7 +107,8 @@ def _texts(settings: Settings, name: str) -> tuple[str, Texts]:
             history = policy_store.history(conn, limit=2)
             place = 0 if name == "active" else 1
             if len(history) <= place:
-                raise Trouble(f"there is no {name} version of the policy yet: `wasl serve` stores it")
+                only = history and "only one has been in force so far"
+                raise Trouble(f"there is no {name} version: {only or '`wasl serve` stores what it loads'}")
             digest = history[place].digest
         else:
             digest = policy_store.find(conn, name)
