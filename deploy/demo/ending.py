@@ -6,6 +6,7 @@ The dashboard is asked which of its pages are there, so that nothing is named th
 from __future__ import annotations
 
 import http.client
+import os
 
 from rich.console import Console
 
@@ -62,9 +63,18 @@ def invite(console: Console, gateway: Gateway, agencies: list[Agency], found: li
     say(f"  the certificate is self-made; its authority: {agencies[0].tls.authority}")
     say(f"  {REGISTRY} is watched: move a letter to its folder منجز and look at the letter's page")
     console.print("\nTry the commands", style="bold")
+    if os.environ.get("SUDO_UID"):
+        say("  sudo -s   (the files are root's while it runs)")
     say(f"  export WASL_CONFIG={gateway.house.settings}")
     held = next((one.number for one in found if one.letter.key == "waiting" and one.number), "")
-    for command in ("letter list", f"letter trace {found[0].number}", f"policy explain {held}", "hold list"):
+    first = found[0].number
+    for command in (
+        "letter list",
+        f"letter trace {first}",
+        f"policy explain {held}",
+        "followup list answer",
+        "hold list",
+    ):
         say(f"  .venv/bin/wasl {command}")
     console.print("\nCtrl-C ends everything.")
 
