@@ -23,11 +23,13 @@ from starlette.types import Scope
 
 from dashboard import (
     api,
+    follow_up_pages,
     hold_pages,
     live,
     pages,
     policy_editor,
     policy_pages,
+    refusal_pages,
     register_pages,
     replay_pages,
     sign_in,
@@ -99,6 +101,7 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.state.desk = desk
     app.state.throttle = Throttle()
     app.state.overviews = pages.OverviewBook()
+    app.state.boards = follow_up_pages.BoardBook()
     app.state.policy_book = policy_pages.PolicyBook()
     app.state.counts = CountBook()
     app.state.replays = ReplayRuns()
@@ -119,11 +122,13 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.include_router(live.router)
     app.include_router(api.router)
     app.include_router(hold_pages.router)
+    app.include_router(follow_up_pages.router)
     app.include_router(register_pages.router)
     app.include_router(policy_editor.router)
     app.include_router(replay_pages.router)
     app.include_router(version_pages.router)
     app.include_router(policy_pages.router)
+    app.include_router(refusal_pages.router)
     app.include_router(pages.router)
     app.mount("/static", _Static(directory=STATIC), name="static")
     app.add_exception_handler(SignInNeeded, _sign_in_needed)

@@ -42,10 +42,18 @@ def may_edit_policy(viewer: Viewer) -> bool:
     return viewer.agency is None and viewer.role is Role.ADMIN
 
 
+def may_see_refusals(viewer: Viewer) -> bool:
+    """What was refused at the door: those who look after all agencies or after one."""
+    return viewer.role in (Role.ADMIN, Role.COMPLIANCE)
+
+
 def sections(visit: Visit) -> list[Section]:
     """What the account of a visit finds in the navigation, in order."""
     viewer, desk = visit.viewer, visit.desk
     out = [Section(key="letters", href="/letters", name=N_("Letters"))]
+    if viewer.agency is not None or viewer.sees_all:
+        late = visit.counts.get(("late", viewer), visit.late_here)
+        out.append(Section(key="follow-up", href="/follow-up", name=N_("Follow-up"), count=late))
     waiting = visit.counts.get(("holds", viewer), visit.open_holds)
     if waiting or viewer.role is not Role.VIEWER:
         out.append(Section(key="holds", href="/holds", name=N_("Held for approval"), count=waiting))
@@ -55,6 +63,8 @@ def sections(visit: Visit) -> list[Section]:
         out.append(Section(key="register", href="/register", name=N_("Incoming register"), count=untaken))
     if desk.policy is not None and may_see_policy(viewer):
         out.append(Section(key="policy", href="/policy", name=N_("Policies")))
+    elif may_see_refusals(viewer):
+        out.append(Section(key="refusals", href="/refusals", name=N_("Refused at once")))
     if viewer.may_see_worklist:
         out.append(Section(key="worklist", href="/worklist", name=N_("Unmatched reports")))
     return out

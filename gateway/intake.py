@@ -28,7 +28,7 @@ from gateway.instance import Instance
 from gateway.read_wish import read_wish
 from gateway.reading import LetterReader, Reading
 from gateway.reading_room import ContentReader
-from gateway.refusals import Refusals
+from gateway.refusals import Refusals, with_page
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath, TokenKind
@@ -77,6 +77,7 @@ class IntakeSettings:
     receipts: ReceiptSettings
     keep_free: int  # octets
     ask_read: str = "always"
+    base_url: str = ""  # of the pages with the texts of refusals; "" for none
     postmaster: Address | None = None
 
 
@@ -176,7 +177,7 @@ class Intake:
         self._refused(conn, sender, str(rcpt.address), verdict.reply)
         if facts.submitter is not None:
             self._refusals.count(facts.submitter, verdict.rule, str(verdict.reply))
-        return verdict.reply
+        return with_page(verdict.reply, verdict.rule, self._settings.base_url)
 
     def spool(self) -> Spool:
         """A place for a letter; raises :class:`ArchiveFull` when the disk is nearly full."""
@@ -225,7 +226,7 @@ class Intake:
             self._refused(conn, envelope.sender, str(envelope.recipients[0].address), answer)
             if reading.facts.submitter is not None:
                 await self._record_refusal(conn, envelope, octets, reading, decision, policy)
-            return answer
+            return with_page(answer, decision.refused_by, self._settings.base_url)
         wire_id = ""
         number: str | None = None
         reports = [v for v in decision.verdicts if v.kind is Kind.REPORT and not v.refused]

@@ -4,16 +4,27 @@ A refusal at RCPT leaves no letter and no address behind (most are slips of the 
 yet whoever looks after an agency must see that its mail is refused, why and how often. Counting costs a
 dictionary's lookup; what was counted is written every few seconds and at the end. A kill loses the last
 seconds' counts, which no promise hangs on. At most ``MOST`` kinds are told apart between two writings.
+What an author is told bears the address of a page with the Arabic text (:func:`with_page`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway.crossing import Crossing
 from tracker import refusals
 from tracker.model import now_us
+from tracker.reply import Reply
 
 MOST = 500  # agency and rule
 REST = "other"  # the rule that stands for all beyond that
+
+
+def with_page(reply: Reply, rule: str, base_url: str) -> Reply:
+    """A refusal for good that names the page with its Arabic text, which no ASCII reply can hold."""
+    if not base_url or not rule or reply.code < 500:
+        return reply
+    return replace(reply, text=f"{reply.text} {base_url.rstrip('/')}/refused/{rule}")
 
 
 class Refusals:

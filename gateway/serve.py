@@ -348,6 +348,7 @@ class Gateway:
                 tag_subject=settings.tags.subject,
                 receipts=receipts,
                 ask_read=settings.receipts.ask_read,
+                base_url=settings.base_url if settings.dashboard.enabled else "",
                 keep_free=settings.archive.keep_free,
                 postmaster=settings.gateway.postmaster,
             ),

@@ -65,6 +65,7 @@ class WebServers:
     async def stop(self) -> None:
         if self._pages is not None:
             self._pages.state.replays.stop_all()
+            self._pages.state.trial_room.close()
             self._pages.state.hub.stop()  # live pages never end by themselves
         for server, _ in self._servers:
             server.should_exit = True

@@ -230,9 +230,9 @@ class _Reading:
             for document in self._documents(files[name], f"{label}{name}"):
                 for data, loc in _entries(document, self.faults):
                     rule = self._rule(data, loc, document, surface, safety)
-                    name, at = data.get("id"), (document.file, document.place((*loc, "id"))[0])
-                    if isinstance(name, str) and (other := self._ids.setdefault(name, at)) is not at:
-                        what = f"the id {name} is already that of {other[0]}:{other[1]}"
+                    called, at = data.get("id"), (document.file, document.place((*loc, "id"))[0])
+                    if isinstance(called, str) and (other := self._ids.setdefault(called, at)) is not at:
+                        what = f"the id {called} is already that of {other[0]}:{other[1]}"
                         self.faults.append(document.fault((*loc, "id"), what))
                     if rule is not None:
                         rules.setdefault(rule.id, rule)

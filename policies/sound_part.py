@@ -1,9 +1,9 @@
 """What is left of a broken rule when the keys that are wrong are taken out.
 
-Whoever mends a file wants to hear everything that is wrong with it at once: an unknown key in a rule must not
-hide that the agency beside it does not exist. So what remains of a rule whose shape is wrong is read once more,
-only for its further faults. Keys that are required get a stand-in; where the rule as a whole makes no sense
-what decides is left out, and where that does not help :func:`sound_part` gives up and answers None.
+Whoever mends a file wants to hear everything that is wrong with it at once: an unknown key in a rule must
+not hide that the agency beside it does not exist. So what remains of a rule whose shape is wrong is read
+once more, only for its further faults. Keys that are required get a stand-in; where the rule as a whole makes
+no sense what decides is left out, and where that does not help :func:`sound_part` gives up and answers None.
 """
 
 from __future__ import annotations

@@ -88,7 +88,9 @@ class _Door:
     def answer(self, patience_s: float, stop: threading.Event | None = None) -> Any:
         """The next answer; raises :class:`RoomClosed` and, when told to stop, :class:`Stopped`."""
         until = time.monotonic() + patience_s
-        while not select.select([self._sock], [], [], _LOOK_S)[0]:
+        ready = select.poll()  # a gateway has more descriptors than select() knows
+        ready.register(self._sock, select.POLLIN)
+        while not ready.poll(_LOOK_S * 1000):
             if stop is not None and stop.is_set():
                 raise Stopped
             if time.monotonic() > until:
@@ -100,10 +102,14 @@ class _Door:
             raise RoomClosed(f"the trial room is gone: {e}") from e
         return answer
 
-    def close(self) -> None:
-        self._sock.close()
+    def end(self) -> None:
+        """End the child; whoever waits for its answer learns so."""
         self._child.kill()
         self._child.wait()
+
+    def close(self) -> None:
+        self.end()
+        self._sock.close()
 
 
 class TrialRoom:
@@ -112,6 +118,7 @@ class TrialRoom:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._door: _Door | None = None
+        self._closed = False
 
     @property
     def pid(self) -> int | None:
@@ -133,11 +140,13 @@ class TrialRoom:
             return self._once(draft)
         except RoomClosed:
             # One that has closed by itself meanwhile is opened again; one that gave up is not asked twice.
-            if fresh or time.monotonic() - began > CHECK_S / 2:
+            if fresh or self._closed or time.monotonic() - began > CHECK_S / 2:
                 raise
             return self._once(draft)
 
     def _once(self, draft: Draft) -> Any:
+        if self._closed:
+            raise RoomClosed("the trial room is closed")
         door = self._door = self._door or _Door()
         try:
             door.ask(draft)
@@ -148,7 +157,11 @@ class TrialRoom:
             raise
 
     def close(self) -> None:
-        """End the room; another order opens it again."""
+        """End the room for good; a check under way ends with :class:`RoomClosed`."""
+        self._closed = True
+        door = self._door
+        if door is not None:
+            door.end()
         with self._lock:
             if self._door is not None:
                 self._door.close()

@@ -177,6 +177,12 @@ class Decision:
         replies = [v.reply for v in self.verdicts if v.reply is not None]
         return max(replies, key=replies.count) if replies else None
 
+    @property
+    def refused_by(self) -> str:
+        """The rule that gave the answer to DATA; empty when it is no refusal."""
+        answer = self.refusal
+        return next((v.rule for v in self.verdicts if v.reply == answer), "") if answer is not None else ""
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for the record. The rules that applied stand once for all recipients who share them.
 
