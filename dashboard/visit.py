@@ -26,7 +26,7 @@ from dashboard.ladder import STEPS
 from dashboard.language import LANGUAGES, Tongue, tongue
 from dashboard.sections import CountBook, Section, may_edit_policy, sections
 from policies.faults import Fault
-from tracker import accounts, audit, holds, incoming
+from tracker import accounts, audit, board, holds, incoming
 from tracker.access import Role, Viewer
 from tracker.model import id_text, now_us
 from tracker.store import DatabaseError
@@ -131,6 +131,13 @@ class Visit:
         """How many letters wait at the viewer's agency for its registry."""
         with self.desk.engine.connect() as conn:
             return incoming.count_waiting(conn, self.viewer)
+
+    def late_here(self) -> int:
+        """How many answers the viewer's agency owes late."""
+        if self.viewer.agency is None:
+            return 0
+        with self.desk.engine.connect() as conn:
+            return board.late_at(conn, self.viewer.agency, self.now_us)
 
     @property
     def sections(self) -> list[Section]:

@@ -29,6 +29,8 @@ class Action(StrEnum):
     VIEW_WORKLIST = "view-worklist"
     VIEW_POLICY = "view-policy"
     VIEW_HOLDS = "view-holds"
+    VIEW_FOLLOW_UP = "view-follow-up"
+    EXPORT = "export"
     POLICY_SAVED = "policy-saved"
     POLICY_APPROVED = "policy-approved"
     POLICY_TRIED = "policy-tried"  # a candidate over recorded letters

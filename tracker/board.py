@@ -122,6 +122,15 @@ def board(conn: Connection, viewer: Viewer, side: Side, agencies: Sequence[str],
     )
 
 
+def late_at(conn: Connection, agency: str, now_us: int) -> int:
+    """How many answers an agency owes whose day has passed; at most ``CAP``."""
+    asked = text(
+        f"SELECT count(*) FROM (SELECT 1 FROM delivery d WHERE d.agency = :own AND {_CELLS[What.LATE]} "
+        "LIMIT :cap) x"
+    )
+    return conn.scalar(asked, {"own": agency, "now": now_us, "cap": CAP}) or 0
+
+
 def _times(edges: Edges) -> dict[str, Any]:
     return {
         "now": edges.now_us,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import Connection, Select, and_, case, func, or_, select
 
 from tracker import schema
 from tracker.model import DeliveryKind, IdSource
@@ -71,11 +71,19 @@ _KINDS = {
 _KIND = case(*((condition, kind.value) for kind, condition in _KINDS.items()), else_="")
 
 
-def evidence_kinds(conn: Connection, since_us: int = 0, agency: str | None = None) -> list[KindSeen]:
+def evidence_kinds(
+    conn: Connection,
+    since_us: int = 0,
+    agency: str | None = None,
+    *,
+    sender: str | None = None,
+    newest: int | None = None,
+) -> list[KindSeen]:
     """Per receiving agency and kind, for letters of which the agency's server took hold since ``since_us``.
 
     Every agency that took a letter has a row for every kind, so that a nought is seen. In order of
-    agency and kind.
+    agency and kind. ``newest``: at most so many of the newest letters are looked at, of ``agency`` those
+    that it received, of ``sender`` those that it sent.
     """
     # Ids are made in order of time (tracker.model.IdSource): the range is one of the primary key.
     floor = _id_at(since_us)
@@ -87,6 +95,8 @@ def evidence_kinds(conn: Connection, since_us: int = 0, agency: str | None = Non
     )
     if agency is not None:
         taken = and_(taken, _d.agency == agency)
+    if newest is not None:
+        taken = and_(taken, _d.id.in_(_newest(agency, sender, newest)))
     counted = conn.execute(select(_d.agency, func.count()).where(taken).group_by(_d.agency))
     of: dict[str, int] = {row[0]: row[1] for row in counted}
     rows = conn.execute(
@@ -102,6 +112,22 @@ def evidence_kinds(conn: Connection, since_us: int = 0, agency: str | None = Non
             count, last = found.get((code, kind.value), (0, None))
             out.append(KindSeen(agency=code, kind=kind, deliveries=count, of=of[code], last_us=last))
     return out
+
+
+def _newest(agency: str | None, sender: str | None, most: int) -> Select[int]:
+    """Ids of the newest deliveries, along an index."""
+    le = schema.letter.c
+    if sender is not None:
+        sent = select(le.id).where(le.agency == sender).order_by(le.id.desc()).limit(most).subquery()
+        return select(_d.id).join(sent, sent.c.id == _d.letter_id)
+    came = (
+        select(_d.id)
+        .where(_d.agency == agency, _d.kind == DeliveryKind.LETTER.value, _d.grade >= int(Grade.RELAYED))
+        .order_by(_d.letter_id.desc())
+        .limit(most)
+        .subquery()
+    )
+    return select(came.c.id)
 
 
 def _id_at(us: int) -> int:
