@@ -45,6 +45,7 @@ _SENTENCES: dict[Event, str] = {
     Event.EXPIRED: N_("The time for an answer passed without an act of %(agency)s"),
     Event.AUTO_REPLY: N_("Automatic answer from %(address)s, noted and not counted"),
     Event.FORWARDED: N_("Forwarded by a mailbox of %(agency)s"),
+    Event.REMINDED: N_("%(agency)s was reminded, at %(target)s"),
     Event.LINKED: N_("Letter %(answer)s refers to it · %(person)s"),
 }
 
@@ -72,6 +73,7 @@ _READ_BY = {
 _TURNED_DOWN = N_("Not released for %(address)s, refused by %(person)s")
 _NOT_DECIDED = N_("Not released for %(address)s: nobody approved it in time")
 _RELEASED_BY_TIME = N_("Released for delivery to %(agency)s: the time for a decision ran out")
+_ESCALATED = N_("%(target)s was told that %(agency)s is late")
 _NOTICED = {
     "moved": N_("Moved to %(target)s in the mailbox (a hint) · %(person)s"),
     "copied": N_("Copied to %(target)s in the mailbox (a hint) · %(person)s"),
@@ -229,6 +231,8 @@ def _sentence(
         text = _ANSWERED.get(line.event, text)
     if line.event is Event.REFERRED and detail.get("purpose") == "information":
         text = _FOR_INFORMATION
+    if line.event is Event.REMINDED and detail.get("escalated"):
+        text = _ESCALATED
     if line.event is Event.NOTICED:
         text = _NOTICED.get(str(detail.get("act")), text)
     if line.event is Event.AUTO_REPLY and line.source == "mdn":
