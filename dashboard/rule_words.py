@@ -68,6 +68,17 @@ _DAYS = {
 }
 
 # Match keys with a list of values: what stands before the values, and the values' words.
+_ODD = {
+    "mismatch": N_("its content is not what its name says"),
+    "double-extension": N_("a program behind a document's name"),
+    "two-names": N_("two names"),
+    "bidi": N_("direction characters in its name"),
+    "control": N_("control characters in its name"),
+    "nul": N_("a NUL in its name"),
+    "path": N_("a path in its name"),
+    "polyglot": N_("content of two kinds"),
+    "embedded": N_("a file inside a document"),
+}
 _LISTS: dict[str, tuple[str, Mapping[str, str]]] = {
     "door": (N_("came in by"), _DOORS),
     "peer": (N_("comes from the network"), {}),
@@ -91,6 +102,7 @@ _LISTS: dict[str, tuple[str, Mapping[str, str]]] = {
     "attachment_type": (N_("the content of an attachment is"), {}),
     "attachment_extension": (N_("the name of an attachment ends in"), {}),
     "attachment_name": (N_("an attachment is called"), {}),
+    "attachment_odd": (N_("strange about an attachment:"), _ODD),
     "weekday": (N_("came in on"), _DAYS),
     "time": (N_("came in at"), {}),
 }
@@ -378,6 +390,7 @@ _SETTINGS = {
     "receipts": N_("receipts for"),
     "receipts_to": N_("receipts to"),
     "ask_read": N_("asking for a read receipt"),
+    "answers": N_("an answer, to the letter that it answers:"),
     "subject_tag": N_("subject tag"),
     "notify": N_("notify"),
 }

@@ -103,6 +103,11 @@ def _extensions(case: Case) -> frozenset[str]:
     return frozenset([a.extension for a in case.f.attachments]) if case.f.attachments else _NONE
 
 
+def _odd(case: Case) -> frozenset[str]:
+    found = case.f.attachments
+    return frozenset([word for a in found for word in a.odd]) if found else _NONE
+
+
 def _results(case: Case) -> frozenset[str]:
     facts = case.f
     if not facts.results and not facts.authentication:
@@ -170,6 +175,7 @@ KEYS: dict[str, Key] = {
     "attachment_macros": Key(_any("macros"), Axis.FEW, _H),
     "attachment_executable": Key(_any("executable"), Axis.FEW, _H),
     "attachment_archive": Key(_any("archive"), Axis.FEW, _H),
+    "attachment_odd": Key(_odd, Axis.SET, _H),
     "attachment_undecided": Key(_any("undecided"), Axis.FEW, _H),
     "attachments_over": Key(lambda c: len(c.f.attachments), Axis.BOUND, _H),
     "attachment_size_over": Key(

@@ -229,6 +229,19 @@ ReceiptEvent = Literal[
 ]
 
 
+Odd = Literal[
+    "mismatch",
+    "double-extension",
+    "two-names",
+    "bidi",
+    "control",
+    "nul",
+    "path",
+    "polyglot",
+    "embedded",
+]
+
+
 AskRead = Literal["always", "author", "never"]
 
 
@@ -342,6 +355,11 @@ class Match(Entry):
     """An attachment is a program by its content, or something in it."""
     attachment_archive: Flag | None = None
     """An attachment is an archive."""
+    attachment_odd: Annotated[list[Odd], ONE, MANY] | None = None
+    """What is strange about an attachment's name or form: its extension belies the content (`mismatch`), a
+    program's extension behind a document's (`double-extension`), the message calls it two things (`two-names`),
+    direction or control characters (`bidi`, `control`, `nul`), a path, content of two kinds (`polyglot`), a
+    program or file inside a document (`embedded`)."""
     attachment_undecided: Flag | None = None
     """What an attachment holds could not be found out."""
     attachments_over: Number | None = None

@@ -25,7 +25,9 @@ from tracker.model import Address
 
 MOF = relay("MOF")
 DEFAULTS = load_policy()
-PDF = AttachmentFact(name="plan.pdf", declared="a/b", detected="application/pdf", size=100, sha256="")
+PDF = AttachmentFact(
+    name="plan.pdf", declared="a/b", detected="application/pdf", size=100, sha256="", odd=("bidi",)
+)
 SUNDAY = int(datetime(2026, 1, 4, 9, 30, tzinfo=ZoneInfo("Asia/Amman")).timestamp()) * 1_000_000
 HOUR = 3_600_000_000
 
@@ -104,6 +106,7 @@ KEYS: dict[str, tuple[str, str]] = {
     "attachment_macros": ("false", "true"),
     "attachment_executable": ("false", "true"),
     "attachment_archive": ("false", "true"),
+    "attachment_odd": ("[mismatch, bidi]", "polyglot"),
     "attachment_undecided": ("false", "true"),
     "attachments_over": ("1", "2"),
     "attachment_size_over": ("99", "100"),

@@ -83,6 +83,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "crypto": listed(st.sampled_from([c.value for c in Crypto])),
     "attachment_type": listed(st.sampled_from(["application/pdf", "image/*", "application/zip"])),
     "attachment_extension": listed(st.sampled_from(["pdf", ".zip"])),
+    "attachment_odd": listed(st.sampled_from(["mismatch", "bidi"])),
     "attachment_name": listed(st.sampled_from(["*.pdf", "plan*", "plan.pdf"])),
     "attachments_over": st.integers(0, 3),
     "attachment_size_over": st.integers(0, 50),
