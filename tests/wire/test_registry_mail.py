@@ -105,7 +105,7 @@ def told(front: Front, message_id: str, at: Any = MOH) -> str:
     message = email.message_from_bytes(one.octets, policy=email.policy.default)
     body = message.get_body(("plain",))
     assert body is not None
-    return body.get_content()
+    return str(body.get_content())
 
 
 def events(front: Front, sent: Sent) -> list[tuple[str, str]]:
