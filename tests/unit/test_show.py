@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -244,6 +245,65 @@ def test_the_sentence_beside_the_ladder() -> None:
         last_reply="550 5.1.1 <x@y>: Recipient address rejected",
     )
     assert standing(failed, AR, dates, AT).text == "صندوق غير موجود"
+
+
+@pytest.mark.parametrize(
+    ("modes", "told", "beside"),
+    [
+        (("manual-action",), "proven: shown by an act of the user", "shown by the user"),
+        (
+            ("automatic-action",),
+            "proven: shown, as the program says without an act of the user",
+            "shown automatically",
+        ),
+        (("automatic-action", "manual-action"), "proven: shown by an act of the user", "shown by the user"),
+        ((None,), "proven", ""),
+    ],
+)
+def test_how_it_was_read_is_said(modes: tuple[str | None, ...], told: str, beside: str) -> None:
+    read = _row(*[Event.READ for _ in modes])
+    events = tuple(
+        replace(line, source="mdn", detail={"type": "displayed", "mode": mode})
+        for line, mode in zip(read.events, modes, strict=True)
+    )
+    row = replace(read, events=events)
+    assert ladder(row, EN)[4].told == told
+    text = standing(row, EN, show.Dates(EN, AMMAN), AT).text
+    assert text == "Read, not yet registered" + (f" · {beside}" if beside else "")
+
+
+@pytest.mark.parametrize(
+    ("detail", "sentence"),
+    [
+        ({"type": "deleted"}, "Deleted at d@h, perhaps unread; no reading is proven"),
+        ({"type": "processed"}, "Dealt with by a rule of d@h without being shown; no reading is proven"),
+        (
+            {"type": "dispatched"},
+            "Sent on or printed by the client of d@h without being shown; no reading is proven",
+        ),
+        ({"type": "denied"}, "The reader at d@h does not say whether it was read"),
+        ({"type": "failed"}, "The client of d@h could not make a read receipt"),
+        (
+            {"type": "displayed", "modifiers": ["error"]},
+            "The client of d@h could not show it without an error",
+        ),
+        ({"type": "displayed", "in_words": True}, "Words from d@h say that it was read: a hint"),
+        ({"type": "deleted", "refusal": "full"}, "A filter at d@h says that it did not take it: full"),
+    ],
+)
+def test_what_proves_no_reading_is_told_as_that(detail: dict[str, object], sentence: str) -> None:
+    from dashboard.desk import AgencyName
+    from dashboard.timeline import _sentence
+
+    def nobody(code: str) -> AgencyName:
+        return AgencyName(code=code, ar=code, en=code)
+
+    row = _row(Event.AUTO_REPLY, address="d@h")
+    line = replace(row.events[0], source="mdn", detail=detail)
+    for language in (EN, AR):
+        told = _sentence(line, row, None, language, nobody)  # type: ignore[arg-type]
+        text = re.sub(r"<[^>]+>", "", str(told))
+        assert (sentence in text) == (language is EN) and "d@h" in text
 
 
 def test_every_event_has_its_sentence() -> None:

@@ -96,6 +96,24 @@ def test_what_the_caller_does_not_ask_for_stays() -> None:
     assert edit.pieces(letter) == [letter]
 
 
+def test_the_authors_requests_for_a_read_receipt() -> None:
+    letter = (
+        b"disposition-notification-TO : a@b\r\nDisposition-Notification-Options: x=required,y\r\n"
+        b"Return-Receipt-To: a@b,\r\n c@d\r\nX-Confirm-Reading-To: a@b\r\n"
+        b"Disposition-Notification-To: second@b\r\nSubject: s\r\n\r\nReturn-Receipt-To: body\r\n"
+    )
+    plain = Tags(authserv_id=US, drop_ours=False, drop_bcc=False)
+    assert names(sent(letter, replace(plain, drop_wishes=True))) == ["subject"]
+    ours = Address.parse("wasl-abc@wasl.gov.jo")
+    out = sent(letter, replace(plain, notify_to=ours, drop_wishes=True))
+    assert names(out) == ["disposition-notification-to", "subject"]
+    assert scan(out).raw("Disposition-Notification-To") == b"wasl-abc@wasl.gov.jo"
+    # Two requests in one header would be one too many (RFC 8098 §2.1), whatever else stays.
+    assert names(sent(letter, replace(plain, notify_to=ours))) == [
+        "disposition-notification-to", "return-receipt-to", "x-confirm-reading-to", "subject",
+    ]  # fmt: skip
+
+
 def test_received_says_how_it_came() -> None:
     assert FULL.received is not None
     text = scan(FULL.received.field()).raw("received")
