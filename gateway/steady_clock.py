@@ -2,7 +2,7 @@
 
 Some acts cannot be taken back (a hold that is decided because its time ran out, a lease that is lost), so
 they follow this clock: it goes on from the last time that was believed by a clock that only counts on, and
-takes a step ahead only once it has stood for :data:`BELIEVED_S`. A step back, or a small one, is taken at once.
+takes a step ahead only once it has stood for :data:`BELIEVED_S`. A step back or a small one is taken at once.
 Times are microseconds of UTC; nothing fails.
 """
 

@@ -2,8 +2,8 @@
 
 The database is copied first, at one moment; the archive after it. Objects are written once and are
 durable before the database names them, so every letter of the copied database has its octets. A
-second backup to the same folder adds what is new. With PostgreSQL its own tools copy the database
-and Wasl copies the rest.
+second backup to the same folder adds what is new. PostgreSQL is copied with its own tools
+(:mod:`tracker.postgres_copy`); where they are not installed, Wasl copies the rest and says so.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 MANIFEST = "manifest.json"
+DUMP = "wasl.pgdump"
 VERSION = 1
 
 
@@ -65,19 +66,26 @@ def backup(
         put_json(manifest)
     else:
         size = manifest["database"].get("size")
-        said = (
-            f"database of {size} octets"
-            if size is not None
-            else "no database: it is PostgreSQL's own to copy"
-        )
+        said = f"database of {size} octets" if size is not None else "no database"
         say(f"{target}: {said}, {copied['new']} new objects of {copied['all']}")
-        if manifest["database"]["kind"] == "postgresql":
-            warn("the database is not in it: copy it with pg_dump or pg_basebackup, before this command")
+        if size is None:
+            warn(
+                "the database is not in it, there is no pg_dump: copy it with PostgreSQL's tools, before this"
+            )
 
 
 def restore(
     source: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `wasl backup` made.")],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the gateway, empty or new.")],
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            metavar="URL",
+            envvar="WASL__DATABASE__URL",
+            help="PostgreSQL: an empty database to restore into. Default: that of the backup's settings.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a gateway again from a backup; its database and folders must not be there yet."""
@@ -90,6 +98,10 @@ def restore(
         copy = source / "wasl.db"
         if not copy.is_file() or _digest(copy) != database["sha256"]:
             raise Trouble(f"{copy} is not what was copied: take another backup")
+    url = None
+    if "sha256" in database and database["kind"] == "postgresql":
+        url = into or _url_in(source)
+        _fit_to_load(url, source / DUMP, database["sha256"])
     root.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source / "config", root, dirs_exist_ok=True, copy_function=_copy)
     data = root / "data"
@@ -102,12 +114,15 @@ def restore(
     if database["kind"] == "sqlite":
         _copy(source / "wasl.db", data / "wasl.db")
     _sync(data)
+    loaded = url is not None and _load(url, source / DUMP)
     if as_json:
         put_json({"directory": str(root), "objects": len(files), "backup_of": manifest["begun"]})
         return
     say(f"{root}: as it was at {manifest['begun']}, {len(files)} objects")
-    if database["kind"] == "postgresql":
+    if database["kind"] == "postgresql" and not loaded:
         warn("now restore the PostgreSQL database with its own tools")
+    if loaded and into:
+        warn(f"set database.url in {root / 'wasl.toml'} to the database that was restored into")
     if not manifest["secrets"]:
         warn("put the private keys back into secrets/, as they were")
     config = root / "wasl.toml"
@@ -118,7 +133,7 @@ def restore(
 def _database(settings: Settings, target: Path) -> dict[str, Any]:
     url = settings.database_url
     if not url.startswith("sqlite:///"):
-        return {"kind": "postgresql"}
+        return _dump(url, target)
     source = Path(url.removeprefix("sqlite:///"))
     if not source.exists():
         raise Trouble(f"there is no database at {source}")
@@ -136,6 +151,50 @@ def _database(settings: Settings, target: Path) -> dict[str, Any]:
         "size": (target / "wasl.db").stat().st_size,
         "sha256": _digest(target / "wasl.db"),
     }
+
+
+def _dump(url: str, target: Path) -> dict[str, Any]:
+    from tracker.postgres_copy import dump
+
+    part = target / f".{DUMP}.part"
+    part.unlink(missing_ok=True)
+    (target / DUMP).unlink(missing_ok=True)  # an older one would not fit the marks
+    version = dump(url, part)
+    if version is None:
+        return {"kind": "postgresql"}
+    part.chmod(0o600)
+    part.replace(target / DUMP)
+    size, digest = (target / DUMP).stat().st_size, _digest(target / DUMP)
+    return {"kind": "postgresql", "tool": version, "size": size, "sha256": digest}
+
+
+def _url_in(source: Path) -> str:
+    """The database of the settings that were backed up."""
+    from gateway.settings import Settings
+    from policies.faults import ConfigFaults
+
+    try:
+        return Settings.load(source / "config" / "wasl.toml").database_url
+    except ConfigFaults as error:
+        first = error.faults[0]
+        raise Trouble(f"{first}: name the database to restore into with --database URL") from None
+
+
+def _fit_to_load(url: str, copy: Path, digest: str) -> None:
+    """Look before anything is written: the copy is whole, and the database is there and empty."""
+    from tracker.postgres_copy import must_be_empty
+
+    if not copy.is_file() or _digest(copy) != digest:
+        raise Trouble(f"{copy} is not what was copied: take another backup")
+    if not url.startswith("postgresql"):
+        raise Trouble(f"{url} is no PostgreSQL: name the database to restore into with --database URL")
+    must_be_empty(url)
+
+
+def _load(url: str, copy: Path) -> bool:
+    from tracker.postgres_copy import load
+
+    return load(url, copy)
 
 
 def _archive(settings: Settings, target: Path) -> dict[str, int]:

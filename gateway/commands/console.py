@@ -156,7 +156,7 @@ def explain(error: Exception) -> list[str] | None:
         "gateway.trouble": {"Trouble"},
         "gateway.control": {"NotRunning", "Refused"},
         "gateway.data_lock": {"Busy"},
-        "tracker.store": {"StoreError"},
+        "tracker.store": {"NodeTaken", "StoreError"},
         "tracker.accounts": {"AccountError"},
         "tracker.policy_store": {"PolicyStoreError"},
         "gateway.sign": {"SigningKeyError"},
