@@ -339,6 +339,7 @@ class Notices:
         """evidence.json and proof.txt: the acceptance, then what the receipt tells (LEDGER.md 5)."""
         records: list[bytes] = []
         proofs: list[str] = []
+        self._ledger.key = self._record.ledger.key  # which may be a new one by now
         for row, seq in due_receipts.told(conn, bundle):
             checkpoint = self._ledger.covering(conn, seq)
             if checkpoint is None:

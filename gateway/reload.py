@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from pathlib import Path
 from typing import Any
 
 from gateway import metrics
+from gateway.ledger_rotation import take_over
 from gateway.opening import ledger_key
 from gateway.policy_watch import PolicyWatch
 from gateway.settings import Settings
@@ -92,6 +94,16 @@ class Reload:
             "policy": {"version": self._policy.current.version, "waiting": self._policy.waiting},
             "ledger_key": str(self._record.ledger.key.vkey),
         }
+
+    async def rotate_ledger(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The control socket's ``rotate-ledger``: a new key signs from now on."""
+        loop = asyncio.get_running_loop()
+        fresh = Path(str(request["file"]))
+        async with self._one:
+            key = await loop.run_in_executor(None, take_over, self._record, self._settings, fresh)
+        person = str(request.get("person") or "somebody")
+        _log.warning("the ledger is signed by the new key %s, by %s", key.vkey.keyid.hex(), person)
+        return {"key": str(key.vkey)}
 
     def _changed(self) -> bool:
         self._policy.follow()

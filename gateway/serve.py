@@ -462,7 +462,13 @@ class Gateway:
             return {"pid": os.getpid(), "roles": list(self.roles), "listen": self.addresses}
 
         acts = {name: served(name, act) for name, act in ACTS.items()}
-        own = {"reload": self.reload.answer, "policy": policy, "followup": followup, "status": status}
+        own = {
+            "reload": self.reload.answer,
+            "rotate-ledger": self.reload.rotate_ledger,
+            "policy": policy,
+            "followup": followup,
+            "status": status,
+        }
         return acts | own
 
     def _write_addresses(self) -> None:

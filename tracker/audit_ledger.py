@@ -65,7 +65,7 @@ def audit_store(
     log must begin with them, too. Use a connection in one read transaction; what is appended meanwhile is
     left to the next audit.
     """
-    keys = [key.vkey] if isinstance(key, LedgerKey) else [key] if isinstance(key, Vkey) else list(key)
+    keys = key.vkeys if isinstance(key, LedgerKey) else [key] if isinstance(key, Vkey) else list(key)
     return _Audit(conn, archive, keys, progress or (lambda done, total: None)).run(kept)
 
 

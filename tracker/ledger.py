@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from sqlalchemy import Connection, delete, insert, select, text
+from sqlalchemy import Connection, delete, insert, select, text, update
 
 from tracker import schema
 from tracker.prepared import Prepared
@@ -45,6 +45,7 @@ from tracker.verify import (
     json_text,
     leaf_hash,
     open_checkpoint,
+    read_keys,
     root_from_inclusion,
 )
 
@@ -165,15 +166,25 @@ def proof_text(proof: InclusionProof, note: str) -> str:
     return f"{PROOF_HEADER}\nextra {extra}\nindex {proof.seq}\n{hashes}\n{note}"
 
 
-class LedgerKey:
-    """The Ed25519 key that signs checkpoints, and the origin name of its log."""
+def keys_file(path: Path) -> Path:
+    """Where the public keys lie that a log has had, beside the private key that it has now."""
+    return path.with_suffix(".keys")
 
-    def __init__(self, origin: str, key: Ed25519PrivateKey) -> None:
+
+class LedgerKey:
+    """The Ed25519 key that signs checkpoints, and the origin name of its log.
+
+    ``older`` are public keys that signed before it; what they signed is good.
+    """
+
+    def __init__(self, origin: str, key: Ed25519PrivateKey, older: Sequence[Vkey] = ()) -> None:
         if not origin or "+" in origin or any(c.isspace() or ord(c) < 32 for c in origin):
             raise ValueError("an origin has no spaces, no plus and no control characters")
         self.origin = origin
         self._key = key
         self.vkey = Vkey(origin, key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+        self.vkeys = (self.vkey, *(one for one in older if one.name == origin and one != self.vkey))
+        self._mark = f"\n— {origin} {base64.b64encode(self.vkey.keyid).decode()[:5]}"
 
     @classmethod
     def make(cls, origin: str) -> LedgerKey:
@@ -190,8 +201,13 @@ class LedgerKey:
 
     @classmethod
     def load(cls, origin: str, path: Path) -> LedgerKey:
-        """Read the PEM file at ``path``; raises OSError or ValueError."""
-        return cls.from_pem(origin, path.read_bytes())
+        """Read the PEM file at ``path`` and the older public keys beside it; raises OSError or ValueError."""
+        key, listed = cls.from_pem(origin, path.read_bytes()), keys_file(path)
+        return cls(origin, key._key, read_keys(listed.read_text("utf-8")) if listed.exists() else ())
+
+    def after(self, older: LedgerKey) -> LedgerKey:
+        """This key as the successor of another."""
+        return LedgerKey(self.origin, self._key, older.vkeys)
 
     def pem(self) -> bytes:
         """The private key as PKCS#8 PEM."""
@@ -200,8 +216,20 @@ class LedgerKey:
     def sign(self, size: int, root: bytes) -> str:
         """The signed note of a tree head (C2SP tlog-checkpoint)."""
         body = f"{self.origin}\n{size}\n{base64.b64encode(root).decode()}\n"
+        return f"{body}\n{self._signature(body)}"
+
+    def cosign(self, note: str) -> str:
+        """A note of this log with this key's signature added."""
+        body = note.rpartition("\n\n")[0] + "\n"
+        return f"{note}{self._signature(body)}"
+
+    def _signature(self, body: str) -> str:
         signature = base64.b64encode(self.vkey.keyid + self._key.sign(body.encode())).decode()
-        return f"{body}\n— {self.origin} {signature}\n"
+        return f"— {self.origin} {signature}\n"
+
+    def has_signed(self, note: str) -> bool:
+        """True when the note bears a signature line of this key; it is not verified."""
+        return self._mark in note
 
     def sign_evidence(self, evidence: Mapping[str, Any]) -> dict[str, Any]:
         """``evidence`` with a ``signature`` over its canonical form (LEDGER.md 5)."""
@@ -297,15 +325,37 @@ class Ledger:
         )
         return made
 
+    def hand_to(self, conn: Connection, new: LedgerKey, at_us: int) -> Checkpoint | None:
+        """Have the present head signed by both the present key and a new one; None for an empty log.
+
+        Raises :class:`LedgerBroken` as :meth:`checkpoint` does. The new key signs once it is set as
+        :attr:`key`, when this is committed.
+        """
+        made = self.checkpoint(conn, at_us) or self.latest(conn)
+        if made is None:
+            return None
+        note = new.cosign(made.note)
+        conn.execute(update(schema.checkpoint).where(_c.size == made.size).values(note=note))
+        return replace(made, note=note)
+
     def latest(self, conn: Connection) -> Checkpoint | None:
         """The newest checkpoint, or None."""
         row = conn.execute(_LATEST).first()
         return None if row is None else Checkpoint(size=row[0], root=bytes(row[1]), at_us=row[2], note=row[3])
 
     def covering(self, conn: Connection, seq: int) -> Checkpoint | None:
-        """The oldest checkpoint whose tree holds entry ``seq``; None: not signed yet."""
+        """The oldest checkpoint whose tree holds entry ``seq``; None: not signed yet.
+
+        After a change of keys one that the present key signed, so that it alone verifies what is sent now.
+        """
         row = conn.execute(_CHECKPOINTS.where(_c.size > seq).order_by(_c.size).limit(1)).first()
-        return None if row is None else Checkpoint(size=row[0], root=bytes(row[1]), at_us=row[2], note=row[3])
+        if row is None:
+            return None
+        found = Checkpoint(size=row[0], root=bytes(row[1]), at_us=row[2], note=row[3])
+        if self.key.has_signed(found.note):
+            return found
+        latest = self.latest(conn)
+        return latest if latest is not None and self.key.has_signed(latest.note) else found
 
     def place(self, conn: Connection, evidence_id: int) -> int | None:
         """The sequence number of an evidence row's entry; None while it waits for the sequencer."""
@@ -315,9 +365,9 @@ class Ledger:
         """Check the store against a checkpoint that was kept elsewhere.
 
         Raises :class:`LedgerBroken` when the store is behind it (an older backup) or was rewritten,
-        and :class:`tracker.verify.Unproven` when this log's key did not sign it.
+        and :class:`tracker.verify.Unproven` when no key of this log signed it.
         """
-        kept = open_checkpoint(note, [self.key.vkey])
+        kept = open_checkpoint(note, self.key.vkeys)
         self._must_begin_with(conn, self.head(conn), kept.size, kept.root)
 
     def prove(self, conn: Connection, seq: int, size: int) -> InclusionProof:

@@ -205,6 +205,16 @@ class Record:
         """Sign the present head of the ledger if it has grown."""
         return self.write(self.sign_head)
 
+    def hand_ledger_to(self, key: LedgerKey) -> Checkpoint | None:
+        """Have the ledger's head signed by its present key and by a new one, before that one takes over."""
+
+        def hand(conn: Connection) -> Checkpoint | None:
+            if not self.sequenced:
+                self.ledger.sequence(conn, 5000)
+            return self.ledger.hand_to(conn, key, now_us())
+
+        return self.write(hand)
+
     def sign_with(self, key: LedgerKey) -> None:
         """From now on this key signs checkpoints and evidence; raises ValueError for another log's."""
         if key.origin != self.ledger.key.origin:

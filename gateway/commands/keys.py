@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.commands.console import Config, Json, load_settings, put_json, say, warn
+from gateway.commands.console import Config, Json, load_settings, person, put_json, say, warn
 from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -163,3 +163,47 @@ def secret(
         os.fsync(out.fileno())
     fresh.replace(file)
     say(f"{file}: {len(old.split()) + 1} secrets, the first one is new")
+
+
+@app.command("rotate-ledger")
+def rotate_ledger(config: Config = None, as_json: Json = False) -> None:
+    """Make a new key for the ledger; it signs from now on, and what the old one signed stays good.
+
+    Works while the gateway runs and while it does not. Publish both public keys that it prints: receipts of
+    before are verified by the old one. Of several nodes, do it on one, copy ledger.pem and ledger.keys to the
+    others and run `wasl reload` there.
+    """
+    from gateway import control, data_lock, high_water
+    from gateway.ledger_rotation import rotate, take_over
+    from gateway.opening import open_record
+
+    settings = load_settings(config)
+    data_dir = settings.gateway.data_dir
+    if data_lock.is_held(data_dir):
+        who = person()
+
+        def ask(fresh: Path) -> None:
+            control.ask(data_dir, {"do": "rotate-ledger", "person": who, "file": str(fresh.absolute())})
+
+        made, kept = rotate(settings, ask)
+    else:
+        with data_lock.DataLock(data_dir):
+            record = open_record(settings)
+            try:
+
+                def take(fresh: Path) -> None:
+                    take_over(record, settings, fresh)
+
+                made, kept = rotate(settings, take)
+                high_water.write(data_dir, record)
+            finally:
+                record.close()
+                record.archive.close()
+    keys = [str(vkey) for vkey in made.vkeys]
+    if as_json:
+        put_json({"keys": keys, "kept": str(kept)})
+        return
+    say("Public keys of the ledger; the first one signs from now on. Publish them all:")
+    for key in keys:
+        say(f"  {key}")
+    warn(f"the old private key lies in {kept}: nothing needs it any more, keep it offline or destroy it")

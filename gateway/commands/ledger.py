@@ -56,10 +56,11 @@ def head(config: Config = None, as_json: Json = False) -> None:
 
 @app.command()
 def key(config: Config = None) -> None:
-    """Print the public key by which anybody can verify (C2SP vkey)."""
+    """Print the public keys by which anybody can verify (C2SP vkey), the one that signs now first."""
     from gateway.opening import ledger_key
 
-    say(str(ledger_key(load_settings(config)).vkey))
+    for vkey in ledger_key(load_settings(config)).vkeys:
+        say(str(vkey))
 
 
 @app.command()

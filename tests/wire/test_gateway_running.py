@@ -22,7 +22,7 @@ from tests.servers.exim import exim
 from tests.servers.opendkim import opendkim_verifier
 from tests.servers.place import ServerFailed, free_port, wait_until
 from tests.servers.postfix import postfix
-from tests.servers.wasl import serving
+from tests.servers.wasl import serving, wasl
 from tests.wire.gateway_front import MOF, MOH, MOJ, Agency, Front, gateway_front, hop, transaction
 from tests.wire.wire_letters import as_sent, header, letter, stuffed
 
@@ -209,6 +209,41 @@ def test_reload_says_what_was_read_and_every_fault(tmp_path: Path, authority: Au
         assert status == 1 and faults.startswith("agencies/mof.yaml: dkim "), faults
         (answer,) = told(front, "--json")[1].splitlines()
         assert json.loads(answer)["keys"] == 3
+
+
+def test_the_ledgers_key_is_changed_while_letters_flow(tmp_path: Path, authority: Authority) -> None:
+    """Receipts of before and of after are verified with the keys that are published, by anybody."""
+    with gateway_front(tmp_path, authority, agencies=(MOF, MOH)) as front:
+        before = _acceptance(front)
+        old = front.house.run("ledger", "key").split()
+        made = front.house.rows("keys", "rotate-ledger")[0]
+        assert made["keys"][1:] == old and len(made["keys"]) == 2
+        after = _acceptance(front)
+        keys = tmp_path / "published.txt"
+        keys.write_text("\n".join(front.house.run("ledger", "key").split()))
+        assert keys.read_text().split() == made["keys"]
+        for receipt in (before, after):
+            file = tmp_path / "receipt.eml"
+            file.write_bytes(receipt)
+            assert "Verified." in wasl("verify", "--key", str(keys), str(file))
+        file.write_bytes(after)
+        assert "Verified." in wasl("verify", "--key", made["keys"][0], str(file))
+        front.quiet()
+        front.verify()
+        process = front.wasl.child.process
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        with serving(front.house, tmp_path / "again.log"):
+            front.house.run("ledger", "head")
+        stopped = front.house.rows("keys", "rotate-ledger")[0]  # and while nothing runs
+        assert stopped["keys"][1:] == made["keys"]
+        front.verify()
+
+
+def _acceptance(front: Front) -> bytes:
+    octets, message_id = letter()
+    front.accept(octets, DIWAN)
+    return front.receipts(message_id, "submitted")[0].octets
 
 
 def told(front: Front, *words: str) -> tuple[int, str, str]:
