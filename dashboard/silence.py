@@ -122,7 +122,7 @@ class Asking:
 class Silence:
     """What is not known of one recipient."""
 
-    missing: tuple[str, ...]  # "no confirmation of reading"
+    missing: tuple[str, ...]  # "of reading"
     asked: tuple[Asking, ...]
     means: tuple[str, ...]  # what that says, of this agency
 
@@ -147,13 +147,13 @@ def silence_of(
     read = row.proven(Event.READ) is not None
     registered = row.grade >= Grade.REGISTERED
     if not delivered:
-        missing.append(say("no confirmation that it is in the mailbox"))
+        missing.append(say("of the mailbox"))
         means += [known.told(Matter.DELIVERY, tongue)] if known is not None else []
     if not read and not registered:
-        missing.append(say("no confirmation that it was read"))
+        missing.append(say("of reading"))
         means += [known.told(Matter.READING, tongue)] if known is not None else []
     if not registered:
-        missing.append(say("no confirmation that the registry took it in"))
+        missing.append(say("of registration"))
         means += [known.told(Matter.WORK, tongue)] if known is not None else []
     if not missing:
         return None
