@@ -76,7 +76,9 @@ class MarkEntry(Entry):
     source: Annotated[list[Source], ONE, Field(min_length=1)]
     """Where the mark stands; `subject` is a word in brackets in the subject."""
     value: Annotated[
-        list[Annotated[Text, Field(max_length=200)]], BeforeValidator(_texts), Field(min_length=1)
+        list[Annotated[Text, Field(max_length=200)]],
+        BeforeValidator(_texts, json_schema_input_type=str | int | list[str | int]),
+        Field(min_length=1),
     ]
     """The mark itself; alef, hamza, ya, ta marbuta, diacritics and case do not matter."""
     classification: str | None = None

@@ -623,6 +623,8 @@ def test_the_schema_knows_every_key_and_describes_it() -> None:
     assert rule["additionalProperties"] is False and "copy" in rule["properties"]
     assert set(rule["required"]) == {"id", "priority", "description", "match"}
     assert {"type": "string"} in json_schema()["$defs"]["Match"]["properties"]["submitter"]["anyOf"]
+    marked = json_schema("marks")["$defs"]["MarkEntry"]["properties"]["value"]["anyOf"]
+    assert {"type": "string"} in marked and {"type": "integer"} in marked  # x-priority: [1, 2]
 
 
 def test_no_rule_decides_for_strangers() -> None:
