@@ -24,7 +24,7 @@ from dashboard.follow_up_pages import silences
 from dashboard.original import HEADER_LIMIT, ends_within, header_text, without_bcc
 from dashboard.sections import may_see_policy
 from dashboard.visit import SignedIn, Visit, agency_choices
-from tracker import audit, holds, integrity, letter_page, overview, queries, search, unmatched
+from tracker import audit, holds, integrity, letter_chain, letter_page, overview, queries, search, unmatched
 from tracker.access import End, Viewer
 from tracker.holds import Act, HoldState
 from tracker.letter_page import LetterPage, SubmissionView
@@ -307,4 +307,7 @@ def worklist(visit: SignedIn, request: Request, cursor: str = "") -> Response:
         before = None
     with visit.desk.engine.connect() as conn:
         items, onward = unmatched.unmatched(conn, visit.viewer, before_id=before)
-    return visit.page("worklist.html", items=items, next=onward, first=before is None, search_line="")
+        proposed = len(letter_chain.proposals(conn, visit.viewer))
+    return visit.page(
+        "worklist.html", items=items, next=onward, first=before is None, proposed=proposed, search_line=""
+    )

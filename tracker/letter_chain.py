@@ -16,7 +16,7 @@ from sqlalchemy import Connection, or_, select
 
 from tracker.access import SHOWN_DELIVERIES, Viewer, letter_seen, row_by_name
 from tracker.link_work import may_judge
-from tracker.linking import LinkState
+from tracker.linking import OPEN, LinkState
 from tracker.schema import delivery, letter, letter_link
 
 MOST = 60  # letters of a thread that are shown, around the one that is looked at
@@ -135,7 +135,7 @@ def _proposals(conn: Connection, viewer: Viewer, condition: Any) -> tuple[Propos
         )
         .join(letter, letter.c.id == k.letter_id)
         .join(cited, cited.c.id == k.to_id)
-        .where(k.state == LinkState.PROPOSED.value, letter_seen(viewer))
+        .where(OPEN, k.state == LinkState.PROPOSED.value, letter_seen(viewer))
     )  # fmt: skip
     if condition is not None:
         asked = asked.where(condition)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, Select, and_, exists, not_, or_, select,
 from tracker.access import SHOWN_DELIVERIES, Role, Viewer, letter_seen
 from tracker.filing import REGISTRY, Bar, Deed, Filed, Filing
 from tracker.holds import person_of
-from tracker.linking import Effect, LinkState
+from tracker.linking import OPEN, Effect, LinkState
 from tracker.model import id_text
 from tracker.noting import Note
 from tracker.schema import delivery, letter, letter_link
@@ -87,7 +87,7 @@ def _due(limit: int) -> Select[Any]:
     return (
         select(letter_link, first.c.agency.label("first_agency"), passed.label("passed"))
         .join(first, first.c.id == link.to_id)
-        .where(link.state == LinkState.ANSWER.value, or_(passed, not_(waits)))
+        .where(OPEN, link.state == LinkState.ANSWER.value, or_(passed, not_(waits)))
         .order_by(link.letter_id)
         .limit(limit)
     )

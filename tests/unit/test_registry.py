@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tracker import incoming, schema
+from tracker import incoming, link_work, schema
 from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
 from tracker.access import Role, Viewer
 from tracker.archive import Archive, Octets
@@ -319,14 +319,17 @@ def test_what_waits_is_listed_oldest_first_and_leaves_the_list(record: Record) -
         assert [e.letter_id for e in under.entries] == [letters[2], letters[1]]
 
 
-def test_the_list_of_what_waits_goes_by_its_index(record: Record) -> None:
+def test_what_is_looked_for_all_the_time_goes_by_an_index(record: Record) -> None:
     if record.store.dialect != "sqlite":
         return
     with record.read() as conn:
         asked = incoming._untaken("MOH").order_by(schema.delivery.c.letter_id).limit(50)
         text = str(asked.compile(conn.engine, compile_kwargs={"literal_binds": True}))
         plan = str(conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").all())
+        due_text = str(link_work._due(1).compile(conn.engine, compile_kwargs={"literal_binds": True}))
+        due_plan = str(conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {due_text}").all())
     assert "ix_delivery_untaken" in plan
+    assert "ix_letter_link_open" in due_plan and "SCAN" not in due_plan
 
 
 def observed(record: Record, letter_id: int, event: Event, folder: str, **more: Any) -> Filed:
