@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Connection, literal_column, or_, select
+from sqlalchemy import Connection, or_, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tracker.acceptance import Acceptance
@@ -83,7 +83,7 @@ class Links:
 NO_LINKS = Links()
 
 # As in the index ``ix_letter_link_open``, word for word: a bound value would not be led by it.
-OPEN: ColumnElement[bool] = literal_column("letter_link.state IN ('answer', 'proposed')", Boolean())
+OPEN = text("letter_link.state IN ('answer', 'proposed')")
 
 _l, _d = letter.c, delivery.c
 _COLUMNS = (_l.id, _l.thread_id, _l.agency, _l.message_id, _l.number)
