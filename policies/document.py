@@ -106,7 +106,15 @@ def parse_documents(octets: bytes, name: str) -> list[Document]:
         ) from None
     except RecursionError:
         raise ConfigFaults([Fault(file=name, message="is nested too deeply")]) from None
-    except (YAMLError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError) as e:
+    except (
+        YAMLError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+    ) as e:
         # The scanner trips over some broken input with plain Python errors; to the reader it is the same.
         what = str(e).strip().splitlines()[:1]
         raise ConfigFaults(

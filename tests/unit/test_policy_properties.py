@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -350,6 +351,10 @@ JUNK = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
+# What names something that is kept elsewhere, with names that nobody has.
+NAMING = ["submitter", "recipient_agency", "sender_mailbox", "author_mailbox", "recipient_mailbox"]
+NAMING += ["classification", "classification_at_least", "urgency", "urgency_at_least"]
+NOBODY = st.sampled_from(["no-such-group", "MOQ", "secrt", "answered", "settings"])
 KEYS = sorted({info.alias or name for name, info in RuleEntry.model_fields.items()})
 
 
@@ -360,6 +365,8 @@ def broken_rules(draw: st.DrawFn) -> Any:
         where = draw(st.sampled_from([rule, rule["match"] if isinstance(rule.get("match"), dict) else rule]))
         keys = KEYS if where is rule else sorted(VALID)
         where[draw(st.sampled_from(keys) | st.text(max_size=8))] = draw(JUNK)
+    if isinstance(rule.get("match"), dict) and draw(st.booleans()):
+        rule["match"][draw(st.sampled_from(NAMING))] = draw(NOBODY)
     return rule if draw(st.integers(0, 9)) else draw(JUNK)
 
 
@@ -422,3 +429,21 @@ def test_nor_does_any_text(data: st.DataObject) -> None:
         load_policy_texts({"letters.yaml": text})
     except ConfigFaults as e:
         assert e.faults
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'rules: "\\UFFFFFFFF"',
+        'rules: "\\U00110000"',
+        "%YAML 1.99999999999\n---\nrules: []",
+        "[" * 3000,
+        "? " * 3000,
+        "rules: &a [*a]",
+    ],
+    ids=["beyond int", "beyond Unicode", "version", "brackets", "keys", "itself"],
+)
+def test_nor_does_what_the_yaml_reader_itself_trips_over(text: str) -> None:
+    with pytest.raises(ConfigFaults) as refused:
+        load_policy_texts({"letters.yaml": text})
+    assert all(fault.file == "letters.yaml" for fault in refused.value.faults)
