@@ -122,7 +122,7 @@ class _Making:
             if value is None:
                 continue
             asks = ""
-            if value == "settings":
+            if value == "settings" and key in self._bounds:
                 value, asks = self._bounds[key], "settings"
             elif key == "door":
                 value = [Door(v) for v in value]
