@@ -342,7 +342,7 @@ def _csv(visit: Visit, asked: Asked) -> Iterator[str]:
 
 def defused(text: str) -> str:
     """A cell that no spreadsheet takes for a formula, and without controls."""
-    plain = show.plain(text).replace("\r", " ").replace("\n", " ").replace("\t", " ")
+    plain = show.plain(text.replace("\r", " ").replace("\n", " ").replace("\t", " "))
     return (
         f"'{plain}" if plain.lstrip()[:1] in ("=", "+", "-", "@", "|", "%", "＝", "＋", "－", "＠") else plain
     )
