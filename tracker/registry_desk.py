@@ -81,7 +81,7 @@ class RegistryDesk(Desk):
     def inside(self, conn: Connection, payloads: Sequence[Filing | AnswersDue | LinkJudgement]) -> list[Any]:
         results: list[Any] = []
         notes: list[Note] = []
-        _lock(conn, [p for p in payloads if isinstance(p, Filing)])
+        self._lock(conn, [p for p in payloads if isinstance(p, Filing)])
         for payload in payloads:
             if isinstance(payload, Filing):
                 results.append(self.file(conn, payload, notes))
@@ -98,6 +98,16 @@ class RegistryDesk(Desk):
 
     def failed(self) -> None:
         self._notes.failed()
+
+    def _lock(self, conn: Connection, filings: Sequence[Filing]) -> None:
+        """PostgreSQL: two nodes act one after the other on a letter and in a register, locks in sorted order.
+        SQLite has one writer."""
+        if not filings or conn.dialect.name == "sqlite":
+            return
+        d = delivery.c
+        ids = sorted({f.letter_id for f in filings})
+        conn.execute(select(d.id).where(d.letter_id.in_(ids)).order_by(d.id).with_for_update())
+        self._registers.lock(conn, sorted({(f.agency, self._registers.year(f.at_us)) for f in filings}), IN)
 
     def file(self, conn: Connection, f: Filing, notes: list[Note]) -> Filed:
         """Do one act; what it gives to note is added to ``notes``."""
@@ -278,23 +288,14 @@ def _recipients(conn: Connection, f: Filing) -> list[Any]:
                 reached(),
             )
             .order_by(d.bcc, d.id)
-            .limit(1000)
         )
     )
     if f.observed is not None:
-        rows.sort(key=lambda row: row.id != f.observed.delivery_id if f.observed is not None else False)
+        seen = f.observed.delivery_id
+        rows.sort(key=lambda row: row.id != seen)
     return rows
 
 
 def _entry(letter_id: int, agency: str) -> Any:
     i = incoming.c
     return select(incoming).where(i.letter_id == letter_id, i.agency == agency)
-
-
-def _lock(conn: Connection, filings: Sequence[Filing]) -> None:
-    """PostgreSQL: two nodes act one after the other. SQLite has one writer."""
-    if not filings or conn.dialect.name == "sqlite":
-        return
-    d = delivery.c
-    ids = sorted({f.letter_id for f in filings})
-    conn.execute(select(d.id).where(d.letter_id.in_(ids)).order_by(d.id).with_for_update())

@@ -226,6 +226,30 @@ def test_a_number_of_the_registrys_own_is_kept_as_given_and_is_nobody_elses(reco
     assert file(record, third, Deed.REGISTER, number="516").bar is Bar.REGISTERED
 
 
+def test_of_two_nodes_that_give_one_number_one_gives_it(record: Record, db_url: str, tmp_path: Path) -> None:
+    letters = [arrived(record).letter_id for _ in range(2)]
+    with Archive(tmp_path / "archive") as archive:
+        nodes = [record]
+        if record.store.dialect != "sqlite":
+            nodes.append(Record(Store(db_url), archive, record.ledger.key, zone="Asia/Amman", node=1))
+        for number in range(10, 16):
+            done: list[Filed] = []
+
+            def give(node: Record, one: int, own: str, into: list[Filed]) -> None:
+                into.append(file(node, one, Deed.REGISTER, number=own))
+
+            pairs = zip([nodes[0], nodes[-1]], letters, strict=True)
+            workers = [threading.Thread(target=give, args=(*pair, str(number), done)) for pair in pairs]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            assert sorted(str(d.bar) for d in done) == ["None", "taken"]
+            letters = [arrived(record).letter_id for _ in range(2)]
+        for node in nodes[1:]:
+            node.close()
+
+
 def test_who_lets_the_gateway_assign_from_now_on_goes_on_after_the_own_numbers(record: Record) -> None:
     first, second = arrived(record).letter_id, arrived(record).letter_id
     file(record, first, Deed.REGISTER, number="512")
