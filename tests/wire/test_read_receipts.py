@@ -6,6 +6,7 @@ import base64
 import re
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import Message
@@ -457,6 +458,17 @@ def test_a_replay_leaves_nothing(front: Front, sent: tuple[str, str]) -> None:
     front.receipts(message_id, "read", "submitted")
 
 
+def test_many_at_one_time_are_one(front: Front, sent: tuple[str, str]) -> None:
+    message_id, back = sent
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(
+            lambda i: front.accept(mdn(back, message_id), back, sender=DIWAN, agency=MOH), range(8)
+        ):
+            pass
+    assert told(front, message_id) == [("read", "displayed", "manual-action")]
+    front.receipts(message_id, "read", "submitted")
+
+
 def test_later_news_is_evidence_and_no_second_receipt(front: Front, sent: tuple[str, str]) -> None:
     message_id, back = sent
     for said in (
@@ -489,7 +501,7 @@ def test_two_parts_are_judged_each_by_itself(front: Front, sent: tuple[str, str]
 
 def test_of_many_recipients_none_speaks_for_another(front: Front) -> None:
     people = [f"p{i}@moh.gov.example" for i in range(6)]
-    octets, message_id = letter()
+    octets, message_id = letter(more={"Disposition-Notification-To": AUTHOR})  # else a digest waits
     front.accept(octets, *people)
     back = return_address(front.arrived(MOH, message_id)[0])
     for reader in people:
