@@ -163,9 +163,9 @@ def _house(root: Path, hostname: str, domain: str, relay: str, dkim: bool) -> Se
     text = template(given, [{"door": "relay", "address": relay}])
     if dkim:
         text += "\n"
-        for file in make_keys(root / "secrets" / "dkim", domain, time.strftime("wasl%Y%m")):
-            path = file.path.relative_to(root)
-            text += f'[[dkim]]\nselector = "{file.key.selector}"\nkey_file = "{path}"\n\n'
+        for made in make_keys(root / "secrets" / "dkim", domain, time.strftime("wasl%Y%m")):
+            path = made.path.relative_to(root)
+            text += f'[[dkim]]\nselector = "{made.key.selector}"\nkey_file = "{path}"\n\n'
     part = root / ".wasl.toml.part"
     part.write_text(text, "utf-8")
     Settings.load(part, {})

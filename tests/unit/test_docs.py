@@ -126,7 +126,9 @@ def test_what_a_page_names_is_there(page: Path) -> None:
             complaints.append(f"a link to {target}, which is not there")
     known = {name for name, _ in tables.every_command()}
     groups = {name.split()[0] for name in known}
-    for line in re.findall(r"(?:^|`|\$ |sudo -u wasl |\| )wasl ([a-z]+(?: [a-z][a-z-]*)?)", text, re.MULTILINE):
+    for line in re.findall(
+        r"(?:^|`|\$ |sudo -u wasl |\| )wasl ([a-z]+(?: [a-z][a-z-]*)?)", text, re.MULTILINE
+    ):
         if line not in groups and not known & {line, line.split()[0]}:
             complaints.append(f"there is no command wasl {line}")
     for section, key in re.findall(r"`([a-z]+)\.([a-z_]+)`", text):
