@@ -358,8 +358,8 @@ class Match(Entry):
     attachment_odd: Annotated[list[Odd], ONE, MANY] | None = None
     """What is strange about an attachment's name or form: its extension belies the content (`mismatch`), a
     program's extension behind a document's (`double-extension`), the message calls it two things
-    (`two-names`), direction or control characters (`bidi`, `control`, `nul`), a path, content of two kinds (`polyglot`), a
-    program or file inside a document (`embedded`)."""
+    (`two-names`), direction or control characters (`bidi`, `control`, `nul`), a path, content of two kinds
+    (`polyglot`), a program or file inside a document (`embedded`)."""
     attachment_undecided: Flag | None = None
     """What an attachment holds could not be found out."""
     attachments_over: Number | None = None
