@@ -16,7 +16,7 @@ from dashboard.language import N_, Tongue
 from dashboard.show import Dates, is_permanent, reason
 from tracker.letter_page import RecipientRow
 from tracker.queries import ListedRecipient
-from tracker.states import Event, Grade, Outcome, State
+from tracker.states import MOVES, Event, Grade, Outcome, State
 
 
 class Mark(StrEnum):
@@ -202,13 +202,18 @@ def standing(row: RecipientRow, tongue: Tongue, dates: Dates, now_us: int) -> St
     if row.grade >= Grade.REGISTERED:
         return Standing(text=say("Registered, not yet processed"), tone="warn" if row.late else "soft")
     silence = say("no confirmation")
-    since = dates.since(row.changed_us, now_us)
+    since = dates.since(_proven_us(row), now_us)
     if row.grade >= Grade.READ:
         mode = _READ_STANDING.get(read_mode(row))
         text = say("Read, not yet registered") + (f" · {say(mode)}" if mode else "")
         return Standing(text=text, tone="warn" if row.late else "soft")
     told = say("In the mailbox") if row.grade >= Grade.DELIVERED else say("With the agency's server")
     return Standing(text=f"{told} · {silence} {since}", tone="warn" if row.late else "soft")
+
+
+def _proven_us(row: RecipientRow) -> int:
+    """When the last was proven: a reminder, a hint or an automatic answer confirms nothing."""
+    return max((line.at_us for line in row.events if MOVES[line.event].grade), default=row.changed_us)
 
 
 def _last_word(row: RecipientRow) -> str | None:

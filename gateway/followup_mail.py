@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from gateway.followup_plan import WHOLE, days_before, way
@@ -175,6 +175,12 @@ class FollowUpMail:
             int(line.grade), line.letter_id, at_us,
         )  # fmt: skip
 
+    def _owing(self, line: Waiting, at_us: int) -> OwedLetter:
+        """With who owes the answer."""
+        agency = self._directory().agency(line.agency) if line.agency else None
+        names = (agency.name_ar, agency.name_en) if agency is not None else (line.agency or "",) * 2
+        return replace(self._listed(line, at_us), to_ar=names[0], to_en=names[1])
+
     def _letter(
         self,
         number: str | None,
@@ -251,7 +257,7 @@ class FollowUpMail:
             title_en="all agencies",
             day=today,
             zone=self._gateway.zone,
-            late=tuple(self._listed(line, at_us) for line in late.lines),
+            late=tuple(self._owing(line, at_us) for line in late.lines),
             late_count=counted.total(What.LATE),
             agencies=self._sections(counted),
             board=self._link("/follow-up"),

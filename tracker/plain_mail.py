@@ -201,7 +201,8 @@ def _table(table: Table, side: str) -> list[str]:
 
 
 def _value(cell: Cell) -> str:
-    inner = f'<bdi dir="{"ltr" if cell.code else "auto"}">{escape(cell.value)}</bdi>'
+    way = 'dir="ltr" style="white-space:nowrap"' if cell.code else 'dir="auto"'
+    inner = f"<bdi {way}>{escape(cell.value)}</bdi>"
     return f'<a href="{escape(cell.href)}">{inner}</a>' if cell.href else inner
 
 

@@ -35,6 +35,8 @@ class OwedLetter:
     late: bool = False
     grade: int = 0
     href: str = ""
+    to_ar: str = ""  # who owes the answer, where a list has several of them
+    to_en: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +177,8 @@ def _days(one: OwedLetter, language: str) -> str:
         return "أي اليوم" if ar else "that is today"
     count = day_words.working_days(abs(one.days), language)
     if one.late:
-        return f"وقد مضى عليها {count}" if ar else f"{count} ago"
-    return f"وقد بقي عليها {count}" if ar else f"{count} from now"
+        return f"ومضى عليها {count}" if ar else f"{count} ago"
+    return f"وبقي عليها {count}" if ar else f"{count} from now"
 
 
 def _notes(r: Reminding, ar: bool) -> tuple[str, ...]:
@@ -205,16 +207,20 @@ def letter_table(
     """A list of letters, at most ``most`` of them."""
     ar = language == "ar"
     more += max(0, len(letters) - most)
+    several = any(one.to_ar or one.to_en for one in letters)
+    columns: tuple[str, ...] = _COLUMNS[language]
+    if several:
+        columns = (*columns[:2], "إلى" if ar else "To", *columns[2:])
     told = day_words.letters(more, language)
     return Table(
         title=title,
-        columns=_COLUMNS[language],
-        rows=tuple(_row(one, zone, language) for one in letters[:most]),
+        columns=columns,
+        rows=tuple(_row(one, zone, language, several) for one in letters[:most]),
         more=(f"و{told} غيرها." if ar else f"and {told} more.") if more else "",
     )
 
 
-def _row(one: OwedLetter, zone: tzinfo, language: str) -> tuple[Cell, ...]:
+def _row(one: OwedLetter, zone: tzinfo, language: str, several: bool) -> tuple[Cell, ...]:
     ar = language == "ar"
     hidden = "(الموضوع محجوب لدرجة سريته)" if ar else "(subject not shown: classified)"
     due = ""
@@ -225,6 +231,7 @@ def _row(one: OwedLetter, zone: tzinfo, language: str) -> tuple[Cell, ...]:
     return (
         Cell(one.number or "—", code=True, href=one.href),
         Cell((one.sender_ar if ar else one.sender_en) or "—"),
+        *([Cell((one.to_ar if ar else one.to_en) or "—")] if several else []),
         Cell(hidden if one.concealed else shown(one.subject, 120) or "—"),
         Cell(due or "—"),
         Cell(day_words.stands(one.grade, language) or "—"),
