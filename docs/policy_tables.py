@@ -55,6 +55,10 @@ _ANCHORS = {
     "HolidayEntry": "calendaryaml",
     "DegreeEntry": "marksyaml",
     "MarkEntry": "marksyaml",
+    "EscalationEntry": "followupyaml",
+    "DigestEntry": "followupyaml",
+    "AgencyFollowUpEntry": "followupyaml",
+    "UrgencyFollowUpEntry": "followupyaml",
 }
 
 
@@ -113,6 +117,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "marks": lambda: _table("marks", None),
     "degree": lambda: _table("marks", "DegreeEntry"),
     "mark": lambda: _table("marks", "MarkEntry"),
+    "followup": lambda: _table("followup", None),
+    "escalation": lambda: _table("followup", "EscalationEntry"),
+    "digest": lambda: _table("followup", "DigestEntry"),
+    "agency-followup": lambda: _table("followup", "AgencyFollowUpEntry"),
     "variables": _variables,
     "functions": _functions,
     "built-in": _built_in,

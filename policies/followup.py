@@ -102,7 +102,7 @@ class EscalationEntry(Entry):
     """Who is told that a letter stays late."""
 
     when: When = Field(default_factory=lambda: Moment(5, "day"))
-    """When, told from the due date."""
+    """When, told from the due date. Default: 5 working days after."""
     to: Mailboxes = Field(default_factory=list)
     """Mailboxes that are told; without one nobody is."""
 
@@ -121,10 +121,10 @@ class DigestEntry(Entry):
 class UrgencyFollowUpEntry(Entry):
     """What is otherwise for letters of one urgency."""
 
-    reminders: Annotated[list[When] | None, Field(max_length=20)] = None
+    reminders: Annotated[list[When], ONE, Field(max_length=20)] | None = None
     """When the registry is reminded."""
     escalation: EscalationEntry | None = None
-    """Who is told that a letter stays late."""
+    """Who else is told when a letter stays late; without `to:` those of the general words."""
     expiry: When | Literal["never"] | None = None
     """When the record says that the time for an answer passed."""
 
@@ -141,14 +141,15 @@ class AgencyFollowUpEntry(UrgencyFollowUpEntry):
 class FollowUpEntry(Entry):
     """`followup.yaml`."""
 
-    reminders: Annotated[list[When], Field(max_length=20)] = Field(
+    reminders: Annotated[list[When], ONE, Field(max_length=20)] = Field(
         default_factory=lambda: [Moment(-2, "day"), Moment(0, "day"), Moment(3, "day")]
     )
-    """When the registry of the agency that owes an answer is reminded."""
+    """When the registry of the agency that owes an answer is reminded. Default: 2 working days before, on the
+    day, 3 working days after."""
     escalation: EscalationEntry = Field(default_factory=EscalationEntry)
-    """Who is told that a letter stays late."""
+    """Who else is told when a letter stays late."""
     expiry: When | Literal["never"] = Field(default_factory=lambda: WHEN_DUE)
-    """When the record says that the time for an answer passed."""
+    """When the record says that the time for an answer passed. Default: when due."""
     digest: DigestEntry = Field(default_factory=DigestEntry)
     """A list each working day."""
     gather_above: Annotated[int, Field(ge=1, le=100, strict=True)] = 5

@@ -16,6 +16,7 @@ FILES = {
     "groups": "groups.yaml",
     "classifications": "marks.yaml",
     "zone": "calendar.yaml",
+    "reminders": "followup.yaml",
 }
 
 
