@@ -188,8 +188,7 @@ def _entries(visit: Visit, code: str, ids: Sequence[str]) -> tuple[Entry, ...]:
     """The letters of these ids at the agency that the viewer may know of, in their order."""
     numbers = list(dict.fromkeys(number for text in ids[:MAX_AT_ONCE] if (number := _id(text)) is not None))
     with visit.desk.engine.connect() as conn:
-        found = [incoming.entry(conn, visit.viewer, number, code) for number in numbers]
-    return tuple(one for one in found if one is not None)
+        return incoming.entries(conn, visit.viewer, numbers, code)
 
 
 def _deed(act: str) -> Deed:

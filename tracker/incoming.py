@@ -167,6 +167,11 @@ def entry(conn: Connection, viewer: Viewer, letter_id: int, agency: str) -> Entr
     return made[0] if made else None
 
 
+def entries(conn: Connection, viewer: Viewer, ids: Sequence[int], agency: str) -> tuple[Entry, ...]:
+    """Letters at one agency that the viewer may know of, in their order; at most 500."""
+    return _entries(conn, viewer, agency, ids[:500])
+
+
 def of_letter(conn: Connection, viewer: Viewer, letter_id: int) -> tuple[Entry, ...]:
     """The letter at each agency where somebody did something with it, and at the viewer's own."""
     d = delivery.c

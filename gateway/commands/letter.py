@@ -82,10 +82,14 @@ def list_(
 @app.command()
 def show(ref: Ref, config: Config = None, as_json: Json = False) -> None:
     """Show a letter: one line a recipient, with how far it went."""
+    from tracker.incoming import of_letter
+
     settings = load_settings(config)
     for page in _pages(settings, ref, "view-letter"):
+        with reading(settings) as conn:
+            entries = of_letter(conn, operator(), page.id)
         if as_json:
-            put_json(json_of(page))
+            put_json(json_of(page) | {"incoming": json_of(entries)})
             continue
         _head(page, settings)
         rows = [
@@ -103,6 +107,9 @@ def show(ref: Ref, config: Config = None, as_json: Json = False) -> None:
         ]
         columns = ("id", "recipient", "agency", "grade", "state", "outcome", "tries", "last answer")
         table(columns, rows, right=(6,))
+        for one in entries:
+            where = " ".join(x for x in (one.stage or "", one.referred_to and f"with {one.referred_to}") if x)
+            say(f"at {one.agency}: incoming {one.number or '(no number)'}  {where}  {one.note}".rstrip())
 
 
 @app.command()

@@ -264,6 +264,11 @@ def test_the_terminal(house: Front) -> None:
     (ended,) = rows(house, "letter", "return", sent.number, "--reason", "x")
     assert "opens it again" in ended["error"]
     house.receipts(sent.id, "registered", "referred", "processed")
+    (page,) = rows(house, "letter", "show", sent.number)
+    assert [(e["agency"], e["number"], e["stage"]) for e in page["incoming"]] == [
+        ("MOH", done["incoming"], "closed")
+    ]
+    assert f"at MOH: incoming {done['incoming']}" in house.house.run("letter", "show", sent.number)
     trace = house.house.run("letter", "trace", sent.number)
     assert "registered" in trace and "processed" in trace
 
