@@ -60,6 +60,12 @@ class DecideHolds(Protocol):
     def __call__(self, ids: Sequence[int], person: Viewer, act: Act, note: str, /) -> Sequence[Decided]: ...
 
 
+class Remind(Protocol):
+    """Reminds the registries that have a letter and owe something; to which mailboxes, or to none today."""
+
+    def __call__(self, letter_id: int, person: str, /) -> Sequence[str]: ...
+
+
 class RegisterActs(Protocol):
     """What a registry does with letters that its agency received; durable on return."""
 
@@ -99,3 +105,4 @@ class DashboardDesk:
     policy: PolicyDesk | None = None  # None: no pages of policy
     register: RegisterActs | None = None  # None: the register is shown and nothing is done here
     decide_holds: DecideHolds | None = None  # None: holds are shown and nothing is decided here
+    remind: Remind | None = None  # None: nobody is reminded by hand

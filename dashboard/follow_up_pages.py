@@ -14,19 +14,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, HTTPException
-from fastapi.responses import Response, StreamingResponse
+from fastapi import APIRouter, Form, HTTPException
+from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from dashboard import show
 from dashboard.language import N_
 from dashboard.silence import KINDS, AgencyHabits, Matter, Silence, habits, silence_of
 from dashboard.visit import SignedIn, Visit, agency_choices
-from tracker import audit, board, waiting_list
+from tracker import audit, board, letter_page, waiting_list
 from tracker.access import Role, Viewer
 from tracker.board import Board, Edges, Side, What
 from tracker.evidence_kinds import EvidenceKind, KindSeen, evidence_kinds
+from tracker.followups import Remindable, remindable
 from tracker.letter_page import LetterPage
 from tracker.model import id_text, id_value
 from tracker.overview import Count
@@ -346,6 +347,61 @@ def defused(text: str) -> str:
     return (
         f"'{plain}" if plain.lstrip()[:1] in ("=", "+", "-", "@", "|", "%", "＝", "＋", "－", "＠") else plain
     )
+
+
+# Reminding by hand.
+
+
+def may_remind(viewer: Viewer, sending_agency: str | None) -> bool:
+    """Registry and compliance of the agency that waits, and compliance of the whole."""
+    if viewer.agency is None:
+        return viewer.role is Role.COMPLIANCE
+    return viewer.agency == sending_agency and viewer.role in (Role.REGISTRY, Role.COMPLIANCE)
+
+
+def reminders_of(visit: Visit, page: LetterPage) -> list[Remindable]:
+    """The recipients of a letter whom this viewer may have reminded."""
+    if visit.desk.remind is None or not may_remind(visit.viewer, page.agency):
+        return []
+    with visit.desk.engine.connect() as conn:
+        return remindable(conn, page.id)
+
+
+def _letter_of(visit: Visit, ref: str) -> LetterPage:
+    with visit.desk.engine.connect() as conn:
+        letter_id = letter_page.find(conn, visit.viewer, ref)
+        page = letter_page.read(conn, visit.viewer, letter_id) if letter_id is not None else None
+    if page is None:
+        raise visit.not_found(f"letter {ref[:100]}")
+    if visit.desk.remind is None or not may_remind(visit.viewer, page.agency):
+        visit.record(audit.Action.DENIED, f"remind of {id_text(page.id)}")
+        raise HTTPException(403)
+    return page
+
+
+@router.get("/follow-up/remind")
+def remind_page(visit: SignedIn, letter: str = "") -> Response:
+    """Who is about to be reminded; changes nothing."""
+    page = _letter_of(visit, letter)
+    today = visit.dates.local(visit.now_us).date().isoformat()
+    rows = reminders_of(visit, page)
+    return visit.page(
+        "follow_up_remind.html",
+        page=page,
+        rows=[row for row in rows if today not in row.asked],
+        done=[row for row in rows if today in row.asked],
+        **_words(visit),
+    )
+
+
+@router.post("/follow-up/remind")
+def remind(visit: SignedIn, letter: Annotated[str, Form()] = "") -> Response:
+    page = _letter_of(visit, letter)
+    assert visit.desk.remind is not None
+    account = visit.account
+    to = visit.desk.remind(page.id, account.display or account.name)
+    visit.record(audit.Action.REMINDED, id_text(page.id), number=page.number, to=list(to))
+    return RedirectResponse(f"/letters/{id_text(page.id)}", 303)
 
 
 # What silence means.

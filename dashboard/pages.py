@@ -20,7 +20,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from dashboard import ladder, register_pages, timeline
-from dashboard.follow_up_pages import silences
+from dashboard.follow_up_pages import reminders_of, silences
 from dashboard.original import HEADER_LIMIT, ends_within, header_text, without_bcc
 from dashboard.sections import may_see_policy
 from dashboard.visit import SignedIn, Visit, agency_choices
@@ -178,6 +178,7 @@ def letter_part(visit: Visit, letter_id: int, *, full_check: bool = False) -> tu
             for row in page.recipients
         ],
         silent=silences(visit, page),
+        reminds=reminders_of(visit, page),
         entries=timeline.timeline(page, visit.tongue, visit.dates, visit.desk.name),
         tries=timeline.tries(page.recipients, visit.tongue),
         End=End,

@@ -73,6 +73,7 @@ _READ_BY = {
 _TURNED_DOWN = N_("Not released for %(address)s, refused by %(person)s")
 _NOT_DECIDED = N_("Not released for %(address)s: nobody approved it in time")
 _RELEASED_BY_TIME = N_("Released for delivery to %(agency)s: the time for a decision ran out")
+_ASKED = N_("%(person)s had %(agency)s reminded, at %(target)s")
 _ESCALATED = N_("%(target)s was told that %(agency)s is late")
 _NOTICED = {
     "moved": N_("Moved to %(target)s in the mailbox (a hint) · %(person)s"),
@@ -233,6 +234,8 @@ def _sentence(
         text = _FOR_INFORMATION
     if line.event is Event.REMINDED and detail.get("escalated"):
         text = _ESCALATED
+    elif line.event is Event.REMINDED and detail.get("person"):
+        text = _ASKED
     if line.event is Event.NOTICED:
         text = _NOTICED.get(str(detail.get("act")), text)
     if line.event is Event.AUTO_REPLY and line.source == "mdn":

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from gateway import metrics
 from gateway.crossing import Crossing
 from gateway.followup_mail import FollowUpMail, Made
-from gateway.followup_plan import FollowUpPlan
+from gateway.followup_plan import FollowUpPlan, asked_for
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from policies.chain import Policy
@@ -89,6 +89,7 @@ class FollowUpClock:
         self._owner = owner
         self._now = now
         self._loop = asyncio.get_running_loop()
+        self._policy = policy
         self._plan = FollowUpPlan(directory, policy)
         self._mail = FollowUpMail(settings.gateway, settings.base_url, directory, policy)
         self._asked = asyncio.Event()
@@ -111,6 +112,21 @@ class FollowUpClock:
     def wake(self) -> None:
         """Look now."""
         self._asked.set()
+
+    def remind(self, letter_id: int, person: str) -> list[str]:
+        """Remind by hand: to which mailboxes; called in a worker thread. Empty: nobody can be, today.
+
+        The mail goes out as all of follow-up's does, in office hours.
+        """
+        at = self._now()
+        with self._record.read() as conn:
+            rows = followups.remindable(conn, letter_id)
+        claims = asked_for(rows, self._directory(), self._policy(), person, at)
+        if not claims:
+            return []
+        claimed = self._record.follow_up(Lot(at_us=at, steps=tuple(claims)))
+        self._loop.call_soon_threadsafe(self.wake)
+        return [to for claim in claimed.steps for to in claim.recipients]
 
     async def close(self) -> None:
         """Let another node go on."""

@@ -21,7 +21,7 @@ from tracker import board, follow_digest, reminder, waiting_list
 from tracker.access import Role, Viewer
 from tracker.board import Edges, Side, What
 from tracker.follow_digest import Digest, Section
-from tracker.followups import DueMail, Kind, due_mail
+from tracker.followups import ASKED, DueMail, Kind, due_mail
 from tracker.model import Address, AddressError, id_text
 from tracker.notice import GatewayIdentity
 from tracker.plain_mail import PlainMail, compose
@@ -155,6 +155,7 @@ class FollowUpMail:
             agency_en=agency.name_en if agency is not None else code,
             zone=self._gateway.zone,
             escalated=escalated,
+            by_hand=any(one.step.startswith(ASKED) for one in lot),
             others=tuple(self._listed(line, at_us) for line in others[:LISTED]),
             more=more,
             board=self._link("/follow-up"),

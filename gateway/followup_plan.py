@@ -19,7 +19,7 @@ from policies.chain import Policy
 from policies.directory import Directory
 from policies.followup import Done, FollowUp, Step, StepKind
 from tracker import followups
-from tracker.followups import Awaited, DigestClaim, Kind, Lot, StepClaim, StepRow, StepState
+from tracker.followups import Awaited, DigestClaim, Kind, Lot, Remindable, StepClaim, StepRow, StepState
 from tracker.model import Address
 from tracker.store import Connection
 
@@ -171,6 +171,38 @@ def way(to: Address, directory: Directory, agency: Agency | None) -> str:
     if agency is None:
         return next((a.outbound.name for a in directory if a.outbound is not None), "")
     return ""
+
+
+def asked_for(
+    rows: Sequence[Remindable],
+    directory: Directory,
+    policy: Policy,
+    person: str,
+    at_us: int,
+) -> list[StepClaim]:
+    """Reminders that a person asks for, once a day for each recipient whose registry can be reminded."""
+    day = policy.calendar.local(at_us).date().isoformat()
+    out = []
+    for row in rows:
+        agency = directory.agency(row.agency)
+        if agency is None or not policy.followup.follows(agency) or day in row.asked:
+            continue
+        to = agency.registry or Address.parse(row.recipient)
+        if way(to, directory, agency):
+            out.append(
+                StepClaim(
+                    delivery_id=row.delivery_id,
+                    letter_id=row.letter_id,
+                    agency=row.agency,
+                    kind=Kind.REMIND,
+                    step=f"{followups.ASKED}{day}",
+                    step_us=at_us,
+                    due_us=row.due_us,
+                    recipients=(str(to),),
+                    person=person,
+                )
+            )
+    return out
 
 
 def days_before(calendar: Calendar, day: date) -> date:

@@ -136,6 +136,7 @@ class WebServers:
             name=name,
             open_content=content,
             decide_holds=decide_holds,
+            remind=gateway.followup.remind,
             register=RegistryActs(
                 record,
                 lambda: gateway.directory.current,

@@ -31,6 +31,7 @@ class Action(StrEnum):
     VIEW_HOLDS = "view-holds"
     VIEW_FOLLOW_UP = "view-follow-up"
     EXPORT = "export"
+    REMINDED = "reminded"
     POLICY_SAVED = "policy-saved"
     POLICY_APPROVED = "policy-approved"
     POLICY_TRIED = "policy-tried"  # a candidate over recorded letters

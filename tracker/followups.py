@@ -29,6 +29,9 @@ from tracker.writer import Desk
 REFERRED = 500  # of so many the thread is read; more at one time are not single mails
 
 
+ASKED = "asked "  # before the day: the step that a person asked for, once a day
+
+
 class StepState(StrEnum):
     DUE = "due"  # claimed, its mail is to be made
     SENT = "sent"  # its mail is accepted
@@ -53,9 +56,10 @@ class StepClaim:
     kind: Kind
     step: str
     step_us: int
-    due_us: int
+    due_us: int | None
     recipients: tuple[str, ...] = ()
     taken: bool = True
+    person: str = ""  # who asked for it by hand; such a step needs no due date
 
     @property
     def subject(self) -> str:
@@ -139,7 +143,7 @@ class DueMail:
     message_id: str | None = None
     references: tuple[str, ...] = ()
     accepted_us: int = 0
-    due_us: int = 0
+    due_us: int | None = None
     grade: int = 0
 
 
@@ -172,7 +176,8 @@ class FollowUpDesk(Desk):
         self._notes.failed()
 
     def _claim(self, conn: Connection, lot: Lot, notes: list[Note]) -> Claimed:
-        living = _still_awaited(conn, [claim.delivery_id for claim in lot.steps])
+        living = _still_awaited(conn, [c.delivery_id for c in lot.steps if not c.person], _owed())
+        living |= _still_awaited(conn, [c.delivery_id for c in lot.steps if c.person], _there())
         steps = []
         for claim in lot.steps:
             if claim.delivery_id not in living or not self._row(conn, lot, _values(claim)):
@@ -220,20 +225,31 @@ def _digest_values(d: DigestClaim) -> dict[str, Any]:
 
 
 def _note(claim: StepClaim, at_us: int) -> Note:
-    detail: dict[str, Any] = {"step": claim.step, "due_us": claim.due_us}
+    detail: dict[str, Any] = {"step": claim.step}
+    if claim.due_us is not None:
+        detail["due_us"] = claim.due_us
+    if claim.person:
+        detail["person"] = claim.person
     if claim.recipients:
         detail["to"] = " ".join(claim.recipients)
     if claim.kind is Kind.ESCALATE:
         detail["escalated"] = True
     event = Event.EXPIRED if claim.kind is Kind.EXPIRE else Event.REMINDED
-    return Note(delivery_id=claim.delivery_id, event=event, at_us=at_us, source="timer", detail=detail)
+    return Note(
+        delivery_id=claim.delivery_id,
+        event=event,
+        at_us=at_us,
+        source="person" if claim.person else "timer",
+        reporter=claim.person,
+        detail=detail,
+    )
 
 
-def _still_awaited(conn: Connection, ids: Sequence[int]) -> set[int]:
+def _still_awaited(conn: Connection, ids: Sequence[int], terms: tuple[Any, ...]) -> set[int]:
     d = delivery.c
     if not ids:
         return set()
-    asked = select(d.id).where(d.id.in_(sorted(set(ids))), *_owed())
+    asked = select(d.id).where(d.id.in_(sorted(set(ids))), *terms)
     if conn.dialect.name != "sqlite":
         asked = asked.order_by(d.id).with_for_update()
     return set(conn.scalars(asked))
@@ -243,6 +259,54 @@ def _owed() -> tuple[Any, ...]:
     """The agency has the letter and owes an answer; never of what is in shadow."""
     d = delivery.c
     return (*answer_awaited(), d.kind == DeliveryKind.LETTER.value, d.state == State.SENT.value)
+
+
+def _there() -> tuple[Any, ...]:
+    """The agency has the letter, and the matter is open."""
+    d = delivery.c
+    return (
+        d.kind == DeliveryKind.LETTER.value,
+        d.state == State.SENT.value,
+        d.outcome.in_(LIVING),
+        d.agency.is_not(None),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remindable:
+    """A recipient of a letter whose registry a person may remind. ``asked``: days on which one did."""
+
+    delivery_id: int
+    letter_id: int
+    agency: str
+    recipient: str
+    due_us: int | None
+    asked: tuple[str, ...] = ()
+
+
+def remindable(conn: Connection, letter_id: int) -> list[Remindable]:
+    """The recipients of a letter that have it and owe something."""
+    d, f = delivery.c, followup.c
+    rows = conn.execute(
+        select(d.id, d.letter_id, d.agency, d.recipient, d.due_us)
+        .where(d.letter_id == letter_id, *_there())
+        .order_by(d.id)
+        .limit(500)
+    ).all()
+    by_hand = conn.execute(
+        select(f.delivery_id, f.step).where(f.letter_id == letter_id, f.step.like(f"{ASKED}%"))
+    ).all()
+    return [
+        Remindable(
+            delivery_id=row.id,
+            letter_id=row.letter_id,
+            agency=row.agency,
+            recipient=row.recipient,
+            due_us=row.due_us,
+            asked=tuple(one.step.removeprefix(ASKED) for one in by_hand if one.delivery_id == row.id),
+        )
+        for row in rows
+    ]
 
 
 # Settling, inside the transaction that accepts the mail.
@@ -407,7 +471,7 @@ def due_mail(conn: Connection, limit: int = 5000) -> list[DueMail]:
             message_id=row.message_id,
             references=references.get(row.submission_id, ()),
             accepted_us=row.accepted_us or 0,
-            due_us=row.due_us or 0,
+            due_us=row.due_us,
             grade=row.grade or 0,
         )
         for row in rows

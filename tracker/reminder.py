@@ -48,6 +48,7 @@ class Reminding:
     agency_en: str
     zone: tzinfo
     escalated: bool = False
+    by_hand: bool = False  # the sending agency asked for it
     others: tuple[OwedLetter, ...] = ()  # what else waits there
     more: int = 0  # and so many more
     board: str = ""  # address of the follow-up page
@@ -137,7 +138,7 @@ def _lead(r: Reminding, language: str) -> tuple[str, ...]:
     sender = isolated(one.sender_ar if ar else one.sender_en)
     said = isolated(shown(one.subject, 300)) if one.subject else ""
     came = isolated(day_words.moment(one.accepted_us, r.zone, language))
-    due = isolated(day_words.moment(one.due_us or 0, r.zone, language))
+    due = "" if one.due_us is None else isolated(day_words.moment(one.due_us, r.zone, language))
     lines = []
     if ar:
         if r.escalated:
@@ -146,7 +147,7 @@ def _lead(r: Reminding, language: str) -> tuple[str, ...]:
             lines.append(f"السادة ديوان {agency}،")
         lines.append(f"الكتاب رقم {number} من {sender}، بتاريخ {came}.")
         lines += [f"الموضوع: {said}"] if said else []
-        lines.append(f"مهلة الرد: {due}، {_days(one, language)}.")
+        lines += [f"مهلة الرد: {due}، {_days(one, language)}."] if due else []
     else:
         if r.escalated:
             lines.append(f"A letter at {agency} has not been answered.")
@@ -154,11 +155,8 @@ def _lead(r: Reminding, language: str) -> tuple[str, ...]:
             lines.append(f"To the registry of {agency},")
         lines.append(f"Letter {number} from {sender}, of {came}.")
         lines += [f"Subject: {said}"] if said else []
-        lines.append(
-            f"An answer was due by {due}, {_days(one, language)}."
-            if one.late
-            else f"An answer is due by {due}, {_days(one, language)}."
-        )
+        word = "was" if one.late else "is"
+        lines += [f"An answer {word} due by {due}, {_days(one, language)}."] if due else []
     state = day_words.stands(one.grade, language)
     if state:
         lines.append(
@@ -188,7 +186,15 @@ def _notes(r: Reminding, ar: bool) -> tuple[str, ...]:
             if ar
             else "This was sent automatically as the follow-up policy says, after the registry was reminded.",
         )
+    asked: tuple[str, ...] = ()
+    if r.by_hand:
+        asked = (
+            "أُرسل هذا التذكير بطلب من الجهة المرسلة."
+            if ar
+            else "The sending agency asked for this reminder.",
+        )
     return (
+        *asked,
         "ينتهي التذكير بالرد على الكتاب من بريدكم، أو بإغلاقه في الديوان. هذه رسالة آلية لا يُرد عليها."
         if ar
         else "Reminders end when you answer the letter by mail or close it at the registry. "

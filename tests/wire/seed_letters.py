@@ -195,7 +195,7 @@ class Seeder:
         self.ledger = Ledger(self.key)
 
     def id(self, at_us: int) -> int:
-        return (at_us // 1000 - IdSource.EPOCH_MS) << 22 | next(self._count) & 0x3FFFFF
+        return (at_us // 1000 - IdSource.EPOCH_MS) << 22 | int(next(self._count)) & 0x3FFFFF
 
     def letter(
         self,

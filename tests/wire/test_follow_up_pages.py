@@ -6,11 +6,13 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import httpx
 import pytest
 from sqlalchemy import select, update
 
+from dashboard.desk import DashboardDesk
 from dashboard.follow_up_pages import defused
 from tests.wire.dashboard_house import PEOPLE, House, serve
 from tests.wire.follow_up_house import LATE, follow_up_house
@@ -241,3 +243,53 @@ def test_every_page_is_there_in_both_languages(url: str, who: str) -> None:
                 if to == "ar":
                     left = re.findall(r">\s*([A-Z][a-z]+ [a-z]+ [a-z]+[^<]*)<", main)
                     assert left == [], left
+
+
+@dataclass
+class Reminding:
+    """The house with somebody who reminds."""
+
+    house: House
+    asked: list[tuple[int, str]] = field(default_factory=list)
+
+    def desk(self, base_url: str) -> DashboardDesk:
+        def remind(letter_id: int, person: str, /) -> list[str]:
+            self.asked.append((letter_id, person))
+            return ["diwan@moh.gov.example"]
+
+        return replace(self.house.desk(base_url), remind=remind)
+
+
+def test_the_sending_agency_reminds(house: House) -> None:
+    reminding = Reminding(house)
+    letter = id_text(house.ids["late0"])
+    with serve(reminding) as url:
+        with browser(url, "mof.follow") as client:
+            page = client.get(f"/letters/{letter}").text
+            assert f'href="/follow-up/remind?letter={letter}"' in page
+            confirm = client.get(f"/follow-up/remind?letter={letter}").text
+            assert "وزارة الصحة" in confirm and "إرسال التذكير" in confirm
+            assert reminding.asked == [], "looking changes nothing"
+            answer = client.post("/follow-up/remind", data={"letter": letter})
+            assert (answer.status_code, answer.headers["location"]) == (303, f"/letters/{letter}")
+            assert reminding.asked == [(house.ids["late0"], "ليلى الخطيب")]
+            answered = client.get(f"/letters/{id_text(house.ids['answered'])}")
+            assert answered.status_code == 404  # not at this agency's ends
+            client.headers.pop("Origin")
+            assert client.post("/follow-up/remind", data={"letter": letter}).status_code == 403
+        for who in (
+            "moh.diwan",
+            "moh.follow",
+            "root",
+        ):  # the receiving end, and who reads no letters' matters
+            with browser(url, who) as client:
+                assert "/follow-up/remind" not in client.get(f"/letters/{letter}").text
+                assert client.get(f"/follow-up/remind?letter={letter}").status_code == 403
+                assert client.post("/follow-up/remind", data={"letter": letter}).status_code == 403
+        with browser(url, "moe.view") as client:
+            assert client.get(f"/follow-up/remind?letter={letter}").status_code == 404
+        with browser(url, "audit.all") as client:
+            assert "إرسال التذكير" in client.get(f"/follow-up/remind?letter={letter}").text
+            done = client.get(f"/letters/{id_text(house.ids['answered'])}").text
+            assert "/follow-up/remind" not in done
+    assert len(reminding.asked) == 1

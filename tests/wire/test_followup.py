@@ -414,6 +414,51 @@ def test_many_at_once_are_one_mail(desk: Desk) -> None:
     assert "محجوب" in text(told) and "classified" in text(told)
 
 
+def test_a_person_reminds_once_a_day(desk: Desk) -> None:
+    letter = desk.post("diwan@moh.gov.example", "x@off.gov.example", "diwan@pm.gov.example", due=None)
+    desk.now = at("2026-05-19 16:00")  # after the office closed
+
+    def ask(person: str = "ليلى") -> list[str]:
+        async def asked(clock: FollowUpClock) -> list[str]:
+            return await asyncio.to_thread(clock.remind, letter, person)
+
+        found: list[str] = desk.run(asked)
+        return found
+
+    assert ask() == ["diwan@moh.gov.example", "diwan@pm.gov.example"]  # not who is switched off
+    assert ask("سامي") == []
+    assert desk.look() == 0, "mail waits for the office"
+    assert desk.look("2026-05-20 08:00") == 2
+    body = text(desk.mail()[0][1])
+    assert "بطلب من الجهة المرسلة" in body and "مهلة الرد" not in body
+    assert desk.mail()[0][1]["In-Reply-To"]
+    e = schema.evidence.c
+    with desk.record.read() as conn:
+        told = conn.execute(select(e.reporter, e.source, e.detail).where(e.event == "reminded")).all()
+    assert {(row.reporter, row.source) for row in told} == {("ليلى", "person")}
+    assert ask() == ["diwan@moh.gov.example", "diwan@pm.gov.example"], "another day"
+    d = schema.delivery.c
+    with desk.record.read() as conn:
+        ids = list(conn.scalars(select(d.id).where(d.letter_id == letter)))
+    for delivery in ids:
+        desk.record.note(Note(delivery_id=delivery, event=Event.PROCESSED, at_us=desk.now, source="person"))
+    assert desk.look("2026-05-21 08:00") == 0, "answered before its mail was made"
+    assert ask() == []
+
+
+def test_a_reminder_by_hand_stands_for_that_days(desk: Desk) -> None:
+    letter = desk.post("diwan@moh.gov.example")
+    desk.now = at("2026-05-19 07:00")
+
+    async def asked(clock: FollowUpClock) -> list[str]:
+        return await asyncio.to_thread(clock.remind, letter, "ليلى")
+
+    assert len(desk.run(asked)) == 1
+    assert desk.look("2026-05-19 08:05") == 1
+    assert desk.look("2026-05-19 10:00") == 0, "no second one on the day"
+    assert desk.look("2026-05-21 08:05") == 1
+
+
 def test_digests(desk: Desk) -> None:
     desk.policy = policy(
         'digest: {at: "08:30", to: audit@pm.gov.example}\n'
