@@ -298,8 +298,8 @@ def takings(
     """The steps that are to be taken or passed over now, in order.
 
     ``since_us``: when the letter came; a step before that is passed over. Of several reminders that are due
-    at once the last is taken. There is no second reminder on one day, none outside office hours, and none
-    that lies before one that was taken: what the plan was before does not matter.
+    at once the last is taken. None comes outside office hours, none that lies before one that was taken
+    (what the plan was before does not matter), and of those told in days no second one on a day.
     """
     done = tuple(done)
     known = {one.key for one in done}
@@ -332,7 +332,7 @@ def takings(
             out.append(Taking(step, at, taken=True))
         elif (at, step) != latest:
             out.append(Taking(step, at, taken=False))
-        elif not reminded:
+        elif not reminded or step.moment.unit == "hour":
             out.append(Taking(step, at, taken=True))
     return sorted(out, key=lambda one: (one.taken, one.step_us, one.step.kind is not StepKind.REMIND))
 
