@@ -553,3 +553,41 @@ def test_thousands_of_letters_cost_little_once_done(tmp_path: Path) -> None:
         assert desk.look("2026-05-17 09:01") == 0
         assert process_time() - began < 0.5
         record.close()
+
+
+def test_what_was_due_before_the_upgrade_is_awaited_after_it(db_url: str) -> None:
+    from alembic import command
+    from sqlalchemy import text as sql
+
+    from tracker.migrate import config
+
+    store = Store(db_url)
+    settings = config()
+    with store.writer.connect() as conn:
+        settings.attributes["connection"] = conn
+        command.upgrade(settings, "0001")
+        for number, due in ((1, 77), (2, None)):
+            conn.execute(
+                sql(
+                    "INSERT INTO letter (id, kind, agency, author, author_name, subject, subject_fold, "
+                    "thread_id, classification, urgency, due_us, accepted_us) "
+                    "VALUES (:n, 'letter', 'MOF', '', '', '', '', :n, '', '', :due, 1)"
+                ),
+                {"n": number, "due": due},
+            )
+            conn.execute(
+                sql(
+                    "INSERT INTO delivery (id, letter_id, submission_id, kind, recipient, recipient_key, "
+                    "agency, bcc, asks, tag, subject_tag, sign, require_tls, hop, state, grade, outcome, "
+                    "next_us, attempts, expires_us, changed_us) VALUES (:n, :n, :n, 'letter', 'a', 'a', 'MOH', "
+                    "false, '', false, false, false, false, 'MOH', 'sent', 2, 'open', 0, 1, 0, 0)"
+                ),
+                {"n": number},
+            )
+        conn.commit()
+    store.create()
+    d = schema.delivery.c
+    with store.reader.connect() as conn:
+        rows = conn.execute(select(d.due_us, d.from_agency).order_by(d.id)).all()
+    assert [tuple(row) for row in rows] == [(77, "MOF"), (None, None)]
+    store.close()
