@@ -33,6 +33,7 @@ from dashboard import (
     register_pages,
     replay_pages,
     sign_in,
+    verify_page,
     version_pages,
 )
 from dashboard.desk import DashboardDesk
@@ -107,6 +108,7 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.state.replays = ReplayRuns()
     app.state.trial_room = TrialRoom()
     app.state.hub = live.Hub(desk)
+    app.state.verify = verify_page.Desk()
     app.add_middleware(
         Guard,
         base_url=desk.settings.base_url,
@@ -119,6 +121,7 @@ def make_app(desk: DashboardDesk) -> FastAPI:
         return PlainTextResponse("ok\n")
 
     app.include_router(sign_in.router)
+    app.include_router(verify_page.router)
     app.include_router(live.router)
     app.include_router(api.router)
     app.include_router(hold_pages.router)

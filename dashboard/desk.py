@@ -20,6 +20,7 @@ from tracker.holds import Act
 from tracker.integrity import Content
 from tracker.link_work import Linked, LinkJudgement
 from tracker.store import Connection, Engine
+from tracker.verify_code import VerifyCodes
 
 T = TypeVar("T")
 
@@ -106,3 +107,4 @@ class DashboardDesk:
     register: RegisterActs | None = None  # None: the register is shown and nothing is done here
     decide_holds: DecideHolds | None = None  # None: holds are shown and nothing is decided here
     remind: Remind | None = None  # None: nobody is reminded by hand
+    verify: VerifyCodes | None = None  # None: no page where anybody checks a letter

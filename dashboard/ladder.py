@@ -136,6 +136,19 @@ def _implied(reached: Grade, step: Grade) -> bool:
     return reached == step or (step is Grade.FETCHED and reached == Grade.READ)
 
 
+def steps_of(reached: Grade, failed: bool, tongue: Tongue) -> tuple[Step, ...]:
+    """The seven steps that a grade alone proves, without times; a failure stands at the next one."""
+    beyond = Grade(min(reached + 1, Grade.PROCESSED))
+    steps = []
+    for grade, word, _ in STEPS:
+        mark = Mark.DONE if _implied(reached, grade) else Mark.NONE
+        if failed and grade >= beyond:
+            mark = Mark.FAILED if grade is beyond else Mark.CLOSED
+        label = N_("Failed") if mark is Mark.FAILED else word
+        steps.append(Step(label=tongue.say(label), mark=mark, told=tongue.say(_TOLD[mark])))
+    return tuple(steps)
+
+
 def _failure(row: RecipientRow) -> tuple[Grade | None, str]:
     if row.state is State.REFUSED:
         return Grade.ACCEPTED, N_("Refused")

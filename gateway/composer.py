@@ -73,6 +73,7 @@ class Identity:
     domain: str = ""
     own_keys: tuple[KeyName, ...] = ()  # file, domain, selector: for receipts and ARC sets
     seal: bool = True  # put ARC sets on letters that came authenticated
+    verify: Callable[[str], str] | None = None  # where the letter of a number can be checked
 
 
 class Composer:
@@ -205,6 +206,7 @@ class Composer:
             notify_to=notify_to,
             seals=seals,
             due_us=parcel.letter_due_us,
+            verify=self._identity.verify(number) if tagged and number and self._identity.verify else None,
         )
 
     def _chain(self, results: Any, tagged: bool, signed: bool) -> tuple[str, tuple[KeyName, ...]]:

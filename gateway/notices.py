@@ -62,6 +62,7 @@ class NoticeSettings:
     receipts: ReceiptSettings
     digest_us: int
     pause_s: float = 0.5
+    code: Callable[[str], str] = lambda number: ""  # of a letter's number, for the verify page
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +295,7 @@ class Notices:
                 references=letter.references,
                 sha256=letter.sha256,
                 envid=letter.envid,
+                verify_code=self._settings.code(letter.number) if letter.number else "",
             ),
             recipients=tuple(recipients),
             at_us=max(r.at_us for r in bundle.receipts),

@@ -55,6 +55,7 @@ class Order(NamedTuple):
     chain: str = ""  # the ARC chain that came in: none, pass or fail
     due_us: int | None = None  # when an answer is due
     notify_to: str = ""  # where a read receipt is asked for
+    verify: str | None = None  # where the letter can be checked
     seals: tuple[KeyName, ...] = ()  # the gateway's keys, when an ARC set is due: its first RSA key makes it
 
 
@@ -176,6 +177,7 @@ def _tags(order: Order, headers: Headers) -> Tags:
         classification=order.classification,
         urgency=order.urgency,
         due=header_writer.date(order.due_us, zone) if order.due_us is not None else None,
+        verify=order.verify,
         instance=order.instance,
         notify_to=_path(order.notify_to),
         drop_wishes=True,

@@ -17,6 +17,7 @@ import secrets
 import signal
 import ssl
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ from tracker.notice import GatewayIdentity
 from tracker.outage import Outage
 from tracker.receipt_due import DEFAULT_EVENTS, NAMES, ReceiptSettings, changed
 from tracker.store import StoreError
+from tracker.verify_code import open_codes, verify_link
 
 if TYPE_CHECKING:
     from gateway.web import WebServers
@@ -243,6 +245,7 @@ class Gateway:
             give_up_after=r.give_up_after,
         )
         self.schedule = schedule
+        self.codes = open_codes(self.record)
 
         def directory() -> Any:
             return self.directory.current
@@ -256,6 +259,7 @@ class Gateway:
                 domain=settings.gateway.domain,
                 own_keys=tuple((str(k.key_file), settings.gateway.domain, k.selector) for k in settings.dkim),
                 seal=settings.authentication.seal,
+                verify=self._verify_link(),
             ),
             self.record.archive,
             directory,
@@ -305,6 +309,7 @@ class Gateway:
             name_ar=settings.gateway.title_ar,
             name_en=settings.gateway.title_en,
             local="postmaster",
+            verify_base=settings.verify_base,
         )
         self.notices = Notices(
             crossing,
@@ -312,6 +317,7 @@ class Gateway:
                 gateway=identity,
                 receipts=receipts,
                 digest_us=int(settings.receipts.digest_after.total_seconds() * 1e6),
+                code=self.codes.of,
             ),
             directory,
             schedule,
@@ -377,6 +383,11 @@ class Gateway:
             executor,
             owner=f"{settings.gateway.node}/{secrets.token_hex(6)}",
         )
+
+    def _verify_link(self) -> Callable[[str], str] | None:
+        """Where the letter of a number is checked; None where letters do not say so."""
+        base, codes = self.settings.verify_base, self.codes
+        return (lambda number: verify_link(base, number, codes.of(number))) if base else None
 
     async def _listen(self) -> None:
         settings = self.settings

@@ -319,6 +319,8 @@ class Dashboard(Section):
     """Behind a TLS proxy, or with a certificate of its own."""
     base_url: WebUrl | None = None
     """How people reach it: stands in receipts and refusals. Default: https://<gateway.hostname>."""
+    verify: bool = True
+    """Serve /verify, where anybody checks a letter; named in letters and receipts when base_url is set."""
     language: Literal["ar", "en"] = "ar"
     """First language of pages and receipts."""
     certificate: Located | None = None
@@ -454,6 +456,12 @@ class Settings(Section):
     def base_url(self) -> str:
         """How people reach the dashboard, without a trailing slash."""
         return self.dashboard.base_url or f"https://{self.gateway.hostname}"
+
+    @property
+    def verify_base(self) -> str:
+        """The verify page as letters and receipts name it; "" where they do not."""
+        section = self.dashboard
+        return f"{section.base_url}/verify" if section.enabled and section.verify and section.base_url else ""
 
     @property
     def ledger_origin(self) -> str:

@@ -137,6 +137,7 @@ class WebServers:
             open_content=content,
             decide_holds=decide_holds,
             remind=gateway.followup.remind,
+            verify=gateway.codes if settings.dashboard.verify else None,
             register=RegistryActs(
                 record,
                 lambda: gateway.directory.current,

@@ -39,6 +39,7 @@ class Action(StrEnum):
     VIEW_REGISTER = "view-register"
     REGISTRY_ACT = "registry-act"
     LINK_JUDGED = "link-judged"
+    VERIFIED = "verified"  # by anybody, with number and code or the letter itself
     DENIED = "denied"  # asked for what is not there, or not for these eyes
     ACCOUNT_MADE = "account-made"
     ACCOUNT_CHANGED = "account-changed"

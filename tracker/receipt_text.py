@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from urllib.parse import quote
 
 from hijridate import Gregorian
 
@@ -21,6 +20,7 @@ from tracker.model import when
 from tracker.notice import Kind, Notice, RecipientFacts
 from tracker.receipt_words import LABELS
 from tracker.states import Event
+from tracker.verify_code import verify_link
 
 LANGUAGES = ("ar", "en")
 TABLE_ABOVE = 5  # recipients: then a table for both languages takes the place of the blocks
@@ -97,12 +97,7 @@ def verify_url(notice: Notice) -> str:
     base = notice.gateway.verify_base
     if not base or not notice.letter.number:
         return ""
-    code = (
-        f"?code={quote(notice.letter.verify_code, safe='', errors='replace')}"
-        if notice.letter.verify_code
-        else ""
-    )
-    return f"{base}/{quote(notice.letter.number, safe='/')}{code}"
+    return verify_link(base, notice.letter.number, notice.letter.verify_code)
 
 
 def pages(notice: Notice) -> tuple[Page, ...]:

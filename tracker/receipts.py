@@ -31,7 +31,7 @@ from tracker.foreign_text import shown
 from tracker.mime_writer import Part, attachment, enclosed, encoded_if_needed, multipart, text, wire_safe
 from tracker.notice import Action, Kind, Notice
 from tracker.receipt_html import html
-from tracker.receipt_text import plain
+from tracker.receipt_text import plain, verify_url
 from tracker.receipt_words import KINDS
 
 __all__ = ["Needs", "compose", "needs"]
@@ -80,6 +80,8 @@ def compose(notice: Notice) -> bytes:
     out += hw.structured("X-Auto-Response-Suppress", "All")
     if letter.number is not None:
         out += hw.structured("Wasl-Letter", letter.number)
+    if where := verify_url(notice):
+        out += hw.structured("Wasl-Verify", where)
     out += hw.structured("Wasl-Receipt", notice.kind)
     out += hw.structured("Content-Language", "ar, en")
     out += hw.structured("MIME-Version", "1.0")

@@ -36,6 +36,7 @@ from tracker.notice import GatewayIdentity, Kind, LetterFacts, Notice, Recipient
 from tracker.receipts import compose
 from tracker.reply import EnhancedStatus
 from tracker.states import MOVES, Event, Grade
+from tracker.verify_code import VerifyCodes
 
 AT = 1_795_339_458_000_000  # 2026-11-22 12:24:18 in Amman
 MINUTE = 60_000_000
@@ -70,6 +71,7 @@ LETTER = LetterFacts(
     message_id="<20261122.1@mof.gov.example>",
     sha256=sha256(ORIGINAL).digest(),
     envid="QQ314159",
+    verify_code=VerifyCodes([sha256(b"samples").digest()]).of("MOF/2026/000123"),
 )
 AGENCIES = (
     ("MOH", "وزارة الصحة", "Ministry of Health"),

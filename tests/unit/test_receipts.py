@@ -558,8 +558,8 @@ def test_no_text_of_others_breaks_a_message(
     assert len(fields) == len(set(fields))
     assert set(fields) <= {
         "date", "from", "to", "subject", "message-id", "in-reply-to", "references", "auto-submitted",
-        "x-auto-response-suppress", "wasl-letter", "wasl-receipt", "content-language", "mime-version",
-        "content-type", "content-transfer-encoding",
+        "x-auto-response-suppress", "wasl-letter", "wasl-verify", "wasl-receipt", "content-language",
+        "mime-version", "content-type", "content-transfer-encoding",
     }  # fmt: skip
     first = message.get_payload()[0]
     text = first.get_payload()[0].get_payload(decode=True).decode()
