@@ -579,8 +579,8 @@ def test_what_was_due_before_the_upgrade_is_awaited_after_it(db_url: str) -> Non
                 sql(
                     "INSERT INTO delivery (id, letter_id, submission_id, kind, recipient, recipient_key, "
                     "agency, bcc, asks, tag, subject_tag, sign, require_tls, hop, state, grade, outcome, "
-                    "next_us, attempts, expires_us, changed_us) VALUES (:n, :n, :n, 'letter', 'a', 'a', 'MOH', "
-                    "false, '', false, false, false, false, 'MOH', 'sent', 2, 'open', 0, 1, 0, 0)"
+                    "next_us, attempts, expires_us, changed_us) VALUES (:n, :n, :n, 'letter', 'a', 'a', "
+                    "'MOH', false, '', false, false, false, false, 'MOH', 'sent', 2, 'open', 0, 1, 0, 0)"
                 ),
                 {"n": number},
             )
