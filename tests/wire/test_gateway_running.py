@@ -169,7 +169,7 @@ def test_the_directory_changes_under_an_open_connection(tmp_path: Path, authorit
         wait_until(health.faults, "the fault")
         (fault,) = health.faults()
         assert "agencies/new.yaml:" in fault and "colour" in fault
-        assert fault in front.wasl.log()
+        front.wasl.wait_log(fault)
         assert taken(smtp, "a@new.gov.example") and taken(smtp, DIWAN)
         file.write_text("]" * 1000)
         front.reload()
