@@ -18,6 +18,7 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -44,7 +45,8 @@ __all__ = [
 ]  # fmt: skip
 
 _LANES = 32  # syncs under way at once, on a disk where one takes longer than _SLOW_S
-_SLOW_S = 0.001
+_SLOW_S = 0.003  # below that a busy processor looks the same
+_SYNCS = 4  # the last ones, of which the quickest tells what the disk is like
 _QUICK_LOT = 16  # files for each lane on a quicker disk
 _GROUP = 200  # objects, and so descriptors, that are open at once
 _KEY = re.compile(r"([0-9]{4})/([0-9]{4})/([0-9]{2})/([0-9A-Za-z][0-9A-Za-z._-]{0,100})")
@@ -82,7 +84,8 @@ class Archive:
         self._storing = 0
         self._guard = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
-        self._sync_s = 0.0  # how long one sync takes, smoothed
+        self._syncs: deque[float] = deque([0.0], maxlen=_SYNCS)
+        self._sync_s = 0.0  # how long one sync takes on this disk
         self._area.sweep()
 
     key_for = staticmethod(key_for)
@@ -124,7 +127,7 @@ class Archive:
 
     @property
     def slow(self) -> bool:
-        """True on a disk whose syncs take more than a millisecond."""
+        """True on a disk whose syncs take long."""
         return self._sync_s > _SLOW_S
 
     def open(self, key: str) -> Octets:
@@ -278,8 +281,9 @@ class Archive:
         self._learn((time.monotonic() - begun) / -(-len(files) // lanes))
 
     def _learn(self, each_s: float) -> None:
-        """A slow disk is noticed at once, a quick one only after a while."""
-        self._sync_s = max(each_s, self._sync_s + (each_s - self._sync_s) / 8)
+        """What one sync took. One slow sync may be a busy processor; a slow disk is slow each time."""
+        self._syncs.append(each_s)
+        self._sync_s = min(self._syncs)
 
 
 def checked_key(key: str) -> str:
