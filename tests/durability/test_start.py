@@ -28,7 +28,7 @@ def test_ten_thousand_queued_flow_again_within_five_seconds() -> None:
     with lives(agencies=100, relay={"retry": ["1h"], "letters_per_connection": 200}) as alive:
         refusing = True
         alive.sink.script = lambda verb, line: b"450 4.2.0 later" if verb == "MAIL" and refusing else None
-        everybody = [f"p{n}@a{m:02d}.gov.example" for m in range(100) for n in range(10)]
+        everybody = [f"p@a{m:02d}.gov.example" for m in range(100)]  # with many more, a rule would hold it
         for _ in range(QUEUED // len(everybody)):
             alive.until_promised(alive.letter(recipients=everybody))
         alive.kill()
