@@ -139,7 +139,7 @@ def test_bcc_is_stripped_and_its_row_is_hidden(front: Front) -> None:
         assert transaction(smtp, octets, *people, sender=AUTHOR)[0] == 250
     copies = front.arrived(MOH, message_id, 2) + front.arrived(MOJ, message_id)
     for copy in copies:
-        assert b"Bcc" not in copy.octets and b"hidden@" not in copy.octets
+        assert b"\nBcc:" not in copy.octets and b"hidden@" not in copy.octets
         assert b"quiet@" not in copy.octets and len(copy.recipients) == 1
     assert {to: bool(d.bcc) for to, d in front.deliveries(message_id).items()} == {
         DIWAN: False,

@@ -221,7 +221,7 @@ def transcript(client: imaplib.IMAP4) -> list[object]:
     note(client.uid("FETCH", "2", "(RFC822)"))
     note(client.uid("SEARCH", "SUBJECT", '"MOF"'))
     note(client.search(None, "SUBJECT", '"private"'))
-    note(client.uid("SORT", "(REVERSE DATE)", "UTF-8", "ALL"))
+    note(client.uid("SORT", "(REVERSE SUBJECT)", "UTF-8", "ALL"))
     note(client.uid("STORE", "1:2", "+FLAGS", "(\\Seen custom)"))
     note(client.status("INBOX", "(MESSAGES UIDNEXT)"))
     note(client.uid("COPY", "2:3", "Empty"))
