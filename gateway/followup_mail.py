@@ -79,8 +79,9 @@ class FollowUpMail:
                 groups.setdefault((one.kind, one.recipients, one.agency), []).append(one)
         for (kind, recipients, code), lot in groups.items():
             to = self._addresses(recipients, code)
-            apart = kind is Kind.DIGEST or len(lot) <= policy.followup.gather_above
-            for part in [[one] for one in lot] if apart else [lot]:
+            each = _by_letter(lot)
+            apart = kind is Kind.DIGEST or len(each) <= policy.followup.gather_above
+            for part in each if apart else [lot]:
                 try:
                     message = self._message(conn, kind, to, part, at_us) if to else None
                 except Exception:
@@ -90,7 +91,7 @@ class FollowUpMail:
                     vain += part
                     continue
                 hops = {a.key: self._way(a, code) for a in to}
-                about = part[0].letter_id if len(part) == 1 else None
+                about = part[0].letter_id if len(_by_letter(part)) == 1 else None
                 ids = tuple(one.id for one in part)
                 made.append(Made(kind=kind, ids=ids, to=to, hops=hops, message=message, about=about))
         return made, vain
@@ -119,7 +120,7 @@ class FollowUpMail:
             return None if told.empty else self.digest_message(told, to, lot[0].subject, at_us)
         told_of = self._reminding(conn, lot, kind is Kind.ESCALATE, at_us)
         arabic, english = reminder.sheets(told_of)
-        alone = lot[0] if len(lot) == 1 else None
+        alone = lot[0] if len(_by_letter(lot)) == 1 else None
         return compose(
             PlainMail(
                 gateway=self._gateway,
@@ -143,14 +144,15 @@ class FollowUpMail:
         code = lot[0].agency or ""
         agency = self._directory().agency(code)
         times = edges(policy.calendar, at_us)
-        here = {one.delivery_id for one in lot}
+        here = _by_letter(lot)
+        ids = {one[0].letter_id for one in here}
         asked = Asked(what=What.ANSWER, side=Side.IN, agency=code)
-        page = waiting_list.waiting(conn, ALL, asked, times, limit=LISTED + len(lot))
-        others = [line for line in page.lines if line.delivery_id not in here]
-        counts = board.board(conn, ALL, Side.IN, [code], times).rows[code]
+        page = waiting_list.waiting(conn, ALL, asked, times, limit=2 * LISTED + len(lot))
+        others = [line for line in _one_each(page.lines) if line.letter_id not in ids]
+        counts = board.board(conn, ALL, Side.IN, [code], times, letters=True).rows[code]
         more = max(0, counts[What.ANSWER].value - len(here) - min(len(others), LISTED))
         return Reminding(
-            letters=tuple(self._owed(one, at_us, named=not escalated) for one in lot),
+            letters=tuple(self._owed(_furthest(one), at_us, named=not escalated) for one in here),
             agency_ar=agency.name_ar if agency is not None else code,
             agency_en=agency.name_en if agency is not None else code,
             zone=self._gateway.zone,
@@ -223,14 +225,14 @@ class FollowUpMail:
         agency = self._directory().agency(code) if code else None
         if code is None or agency is None:
             return self._whole(conn, today, times, at_us)
-        own = board.board(conn, ALL, Side.IN, [code], times).rows[code]
+        own = board.board(conn, ALL, Side.IN, [code], times, letters=True).rows[code]
 
         def lines(what: What, most: int = LISTED) -> tuple[OwedLetter, ...]:
             asked = Asked(what=what, side=Side.IN, agency=code)
-            page = waiting_list.waiting(conn, ALL, asked, times, limit=most)
-            return tuple(self._listed(line, at_us) for line in page.lines)
+            page = waiting_list.waiting(conn, ALL, asked, times, limit=2 * most)
+            return tuple(self._listed(line, at_us) for line in _one_each(page.lines)[:most])
 
-        came = waiting_list.arrived(conn, code, calendar.at(since, 0), calendar.at(today, 0), LISTED, ALL)
+        came = waiting_list.arrived(conn, code, calendar.at(since, 0), calendar.at(today, 0), 2 * LISTED, ALL)
         both_ends = subject.startswith(WHOLE)
         return Digest(
             title_ar=agency.name_ar,
@@ -242,7 +244,7 @@ class FollowUpMail:
             late_count=own[What.LATE],
             due=lines(What.TODAY),
             unregistered=lines(What.REGISTRATION, 10),
-            arrived=tuple(self._listed(line, at_us) for line in came.lines),
+            arrived=tuple(self._listed(line, at_us) for line in _one_each(came.lines)[:LISTED]),
             arrived_count=came.count,
             since=since,
             agencies=self._others(conn, agency, times) if both_ends else (),
@@ -251,14 +253,14 @@ class FollowUpMail:
 
     def _whole(self, conn: Connection, today: date, times: Edges, at_us: int) -> Digest:
         codes = [a.code for a in self._directory()]
-        counted = board.board(conn, ALL, Side.IN, codes, times)
-        late = waiting_list.waiting(conn, ALL, Asked(what=What.LATE), times, limit=LISTED)
+        counted = board.board(conn, ALL, Side.IN, codes, times, letters=True)
+        late = waiting_list.waiting(conn, ALL, Asked(what=What.LATE), times, limit=2 * LISTED)
         return Digest(
             title_ar="جميع الجهات",
             title_en="all agencies",
             day=today,
             zone=self._gateway.zone,
-            late=tuple(self._owing(line, at_us) for line in late.lines),
+            late=tuple(self._owing(line, at_us) for line in _one_each(late.lines)[:LISTED]),
             late_count=counted.total(What.LATE),
             agencies=self._sections(counted),
             board=self._link("/follow-up"),
@@ -267,7 +269,7 @@ class FollowUpMail:
     def _others(self, conn: Connection, agency: Agency, times: Edges) -> tuple[Section, ...]:
         """What other agencies owe to this one."""
         viewer = Viewer(account="wasl", role=Role.COMPLIANCE, agency=agency.code)
-        return self._sections(board.board(conn, viewer, Side.OUT, (), times))
+        return self._sections(board.board(conn, viewer, Side.OUT, (), times, letters=True))
 
     def _sections(self, counted: board.Board) -> tuple[Section, ...]:
         """The agencies of which there is something to say, the latest first."""
@@ -296,6 +298,28 @@ class FollowUpMail:
                 seed=f"{subject} {told.day}",
             )
         )
+
+
+def _by_letter(lot: Sequence[DueMail]) -> list[list[DueMail]]:
+    """The recipients of one letter together: their registry is written to once. Digests stay single."""
+    found: dict[int, list[DueMail]] = {}
+    for one in lot:
+        found.setdefault(one.letter_id or -one.id, []).append(one)
+    return list(found.values())
+
+
+def _furthest(rows: Sequence[DueMail]) -> DueMail:
+    """One letter at an agency: due when its first recipient owes the answer, as far as any of them has it."""
+    due = min((one.due_us for one in rows if one.due_us is not None), default=None)
+    return replace(rows[0], due_us=due, grade=max(one.grade for one in rows))
+
+
+def _one_each(lines: Sequence[Waiting]) -> list[Waiting]:
+    """Each letter of an agency once, whatever the number of its recipients there."""
+    found: dict[tuple[int, str | None], Waiting] = {}
+    for line in lines:
+        found.setdefault((line.letter_id, line.agency), line)
+    return list(found.values())
 
 
 def edges(calendar: Calendar, at_us: int) -> Edges:

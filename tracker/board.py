@@ -96,20 +96,31 @@ _LAST_ATTEMPT = (
 )
 
 
-def board(conn: Connection, viewer: Viewer, side: Side, agencies: Sequence[str], edges: Edges) -> Board:
-    """The counts of one side. ``agencies``: whose rows are wanted by one who sees all."""
+def board(
+    conn: Connection,
+    viewer: Viewer,
+    side: Side,
+    agencies: Sequence[str],
+    edges: Edges,
+    *,
+    letters: bool = False,
+) -> Board:
+    """The counts of one side. ``agencies``: whose rows are wanted by one who sees all.
+
+    Counted are recipients, as the lists show them; ``letters``: each letter once at an agency.
+    """
     values = _times(edges)
     found: dict[str, dict[What, Count]]
     if viewer.sees_all:
-        found = _at_agencies(conn, agencies, values)
+        found = _at_agencies(conn, agencies, values, letters)
     elif viewer.agency is None:
         return Board(side=side)
     elif side is Side.IN:
-        found = _at_agencies(conn, [viewer.agency], values)
+        found = _at_agencies(conn, [viewer.agency], values, letters)
     else:
-        found = _owed_to(conn, viewer.agency, values)
+        found = _owed_to(conn, viewer.agency, values, letters)
     own = None if viewer.sees_all else viewer.agency
-    for code, counts in _queued(conn, side, own).items():
+    for code, counts in _queued(conn, side, own, letters).items():
         if viewer.sees_all and code not in found:
             continue
         found.setdefault(code, {}).update(counts)
@@ -143,14 +154,16 @@ def _times(edges: Edges) -> dict[str, Any]:
 
 
 def _at_agencies(
-    conn: Connection, agencies: Sequence[str], values: Mapping[str, Any]
+    conn: Connection, agencies: Sequence[str], values: Mapping[str, Any], letters: bool
 ) -> dict[str, dict[What, Count]]:
     """What each agency owes: a bounded look at an index for each cell, in one statement."""
     if not agencies:
         return {}
     codes = ", ".join(f"(:c{i})" for i in range(len(agencies)))
+    what = "DISTINCT d.letter_id" if letters else "1"
     cells = ", ".join(
-        f"(SELECT count(*) FROM (SELECT 1 FROM delivery d WHERE d.agency = w.code AND {where} LIMIT :cap) x)"
+        f"(SELECT count(*) FROM (SELECT {what} FROM delivery d "
+        f"WHERE d.agency = w.code AND {where} LIMIT :cap) x)"
         for where in _CELLS.values()
     )
     asked = text(f"WITH w(code) AS (VALUES {codes}) SELECT w.code, {cells} FROM w")
@@ -161,26 +174,35 @@ def _at_agencies(
     }
 
 
-def _owed_to(conn: Connection, agency: str, values: Mapping[str, Any]) -> dict[str, dict[What, Count]]:
+def _owed_to(
+    conn: Connection, agency: str, values: Mapping[str, Any], letters: bool
+) -> dict[str, dict[What, Count]]:
     """What other agencies owe to one: its awaited answers by due date, and its newest letters."""
+    late, today, week, all_due = (
+        _tally(when, "x", letters)
+        for when in (
+            "x.due_us < :now",
+            "x.due_us >= :now AND x.due_us < :midnight",
+            "x.due_us >= :midnight AND x.due_us < :week",
+            "1 = 1",
+        )
+    )
     found: dict[str, dict[What, Count]] = defaultdict(dict)
     due = conn.execute(
         text(
-            "SELECT x.agency, sum(CASE WHEN x.due_us < :now THEN 1 ELSE 0 END), "
-            "sum(CASE WHEN x.due_us >= :now AND x.due_us < :midnight THEN 1 ELSE 0 END), "
-            "sum(CASE WHEN x.due_us >= :midnight AND x.due_us < :week THEN 1 ELSE 0 END), count(*) "
-            "FROM (SELECT d.agency, d.due_us FROM delivery d WHERE d.from_agency = :own "
+            f"SELECT x.agency, {late}, {today}, {week}, {all_due}, count(*) "
+            "FROM (SELECT d.agency, d.due_us, d.letter_id FROM delivery d WHERE d.from_agency = :own "
             f"AND {_AWAITED} ORDER BY d.due_us, d.id LIMIT :newest) x GROUP BY x.agency"
         ),
         {**values, "own": agency},
     ).all()
-    more = sum(row[4] for row in due) >= NEWEST
+    more = sum(row[5] for row in due) >= NEWEST
     for row in due:
-        for what, value in zip(DUE, row[1:], strict=True):
+        for what, value in zip(DUE, row[1:5], strict=True):
             found[row[0]][what] = Count(value=value, more=more)
     waiting = conn.execute(
         text(
-            "SELECT d.agency, count(*), sum(CASE WHEN d.grade < 5 THEN 1 ELSE 0 END) "
+            f"SELECT d.agency, {_tally('1 = 1', 'd', letters)}, {_tally('d.grade < 5', 'd', letters)} "
             "FROM (SELECT le.id FROM letter le WHERE le.agency = :own AND le.id >= :floor "
             "ORDER BY le.id DESC LIMIT :newest) x JOIN delivery d ON d.letter_id = x.id "
             f"WHERE {_UNTAKEN} GROUP BY d.agency"
@@ -194,14 +216,15 @@ def _owed_to(conn: Connection, agency: str, values: Mapping[str, Any]) -> dict[s
     return dict(found)
 
 
-def _queued(conn: Connection, side: Side, own: str | None) -> dict[str, dict[What, Count]]:
+def _queued(conn: Connection, side: Side, own: str | None, letters: bool) -> dict[str, dict[What, Count]]:
     """What is on its way, late or in doubt: the queue is short, and looked at once."""
     column = "d.agency" if side is Side.IN else "d.from_agency"
     mine = f"AND {column} = :own" if own is not None else ""
+    in_doubt = "'in-doubt'"
     rows = conn.execute(
         text(
-            f"SELECT d.agency, sum(CASE WHEN d.warned_us IS NOT NULL THEN 1 ELSE 0 END), "
-            f"sum(CASE WHEN {_LAST_ATTEMPT} = 'in-doubt' THEN 1 ELSE 0 END) FROM delivery d "
+            f"SELECT d.agency, {_tally('d.warned_us IS NOT NULL', 'd', letters)}, "
+            f"{_tally(f'{_LAST_ATTEMPT} = {in_doubt}', 'd', letters)} FROM delivery d "
             "WHERE d.state IN ('queued', 'sending') AND d.kind IN ('letter', 'shadow') "
             f"{mine} GROUP BY d.agency"
         ),
@@ -212,6 +235,13 @@ def _queued(conn: Connection, side: Side, own: str | None) -> dict[str, dict[Wha
         for code, warned, doubtful in rows
         if code is not None and (warned or doubtful)
     }
+
+
+def _tally(when: str, row: str, letters: bool) -> str:
+    """How many rows, or how many letters, something holds of."""
+    if letters:
+        return f"count(DISTINCT CASE WHEN {when} THEN {row}.letter_id END)"
+    return f"sum(CASE WHEN {when} THEN 1 ELSE 0 END)"
 
 
 def capped(value: int | None) -> Count:

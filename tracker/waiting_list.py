@@ -261,7 +261,7 @@ class Arrived:
 def arrived(
     conn: Connection, agency: str, since_us: int, before_us: int, concerns: int, viewer: Viewer
 ) -> Arrived:
-    """Letters that the agency's server took, accepted in the stretch; the first ``concerns`` of them."""
+    """Letters that the agency's server took, accepted in the stretch; the first ``concerns`` rows of them."""
     d = delivery.c
     of = (
         d.agency == agency,
@@ -271,7 +271,8 @@ def arrived(
         letter.c.kind.in_(SHOWN_LETTERS),
         row_with_evidence(viewer),
     )
-    newest = select(d.id).join(letter, letter.c.id == d.letter_id).where(*of).limit(CAP).subquery()
+    newest = select(d.letter_id).join(letter, letter.c.id == d.letter_id).where(*of).distinct()
+    newest = newest.limit(CAP).subquery()
     count = conn.scalar(select(func.count()).select_from(newest)) or 0
     rows = conn.execute(_lines().where(*of).order_by(d.letter_id, d.id).limit(concerns))
     return Arrived(count=capped(count), lines=tuple(_line(row) for row in rows))

@@ -179,6 +179,7 @@ ENDS = [(ALL, Side.IN), (MOF, Side.IN), (MOF, Side.OUT), (MOH, Side.IN), (MOH, S
 def test_the_board_counts_what_the_lists_show(store: Store, viewer: Viewer, side: Side) -> None:
     with store.reader.connect() as conn:
         counted = board.board(conn, viewer, side, CODES, TIMES)
+        letters = board.board(conn, viewer, side, CODES, TIMES, letters=True)
         for what in What:
             rows = expected(viewer, side, what)
             listed = list(waiting_list.all_waiting(conn, viewer, Asked(what=what, side=side), TIMES, 10_000))
@@ -186,6 +187,8 @@ def test_the_board_counts_what_the_lists_show(store: Store, viewer: Viewer, side
             assert counted.total(what).value == len(rows), (viewer.account, side, what)
             for code, row in counted.rows.items():
                 assert row[what].value == sum(r.agency == code for r in rows), (code, what)
+                once = {r.letter_id for r in rows if r.agency == code}
+                assert letters.rows[code][what].value == len(once), (code, what)
     if viewer is MOF and side is Side.IN:
         assert set(counted.rows) == {"MOF"}
 
