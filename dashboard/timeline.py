@@ -225,7 +225,7 @@ def _sentence(
     if line.event is Event.SUBMITTED and not number:
         text = _UNNUMBERED
     if line.event is Event.DELIVERED and not detail.get("reply"):
-        text = _IN_THE_BOX if line.source == "imap" else _REPORTED
+        text = _IN_THE_BOX if line.source in ("imap", "imap-proxy") else _REPORTED
     if line.event is Event.REGISTERED and number is None:
         text = _TAKEN_IN
     if line.source == "answer":

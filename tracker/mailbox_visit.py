@@ -2,8 +2,9 @@
 
 A letter handed over whole is *fetched* (E4), by whom and with which program. ``\\Seen``, ``\\Answered`` and
 ``$MDNSent`` are hints, as the watch of mailboxes has them; other keywords, moves, copies and removals are
-*noticed*. Of one account, one letter and one kind there is one note: how often somebody looks at a letter is
-nobody's business (DESIGN, promise 5). Fails: raises what the database does; what is no delivery of ours to
+*noticed*. Whatever is done with it in the mailbox that it was sent to, it is there (E3), and an attempt in
+doubt is settled by that, as by the watch. Of one account, one letter and one kind there is one note: how
+often somebody looks at a letter is nobody's business (DESIGN, promise 5). Fails: raises what the database does; what is no delivery of ours to
 that agency is left out without a trace.
 """
 
@@ -17,12 +18,13 @@ from sqlalchemy import Connection, select
 
 from tracker import schema
 from tracker.noting import Note
-from tracker.states import Event
-from tracker.watching import find_delivery
+from tracker.states import Event, Grade, State
+from tracker.watching import Found, find_delivery
 
 SOURCE = "imap-proxy"
 _MOST = 200  # notes of this kind about one delivery
 _FLAGS = {"seen": "\\Seen", "answered": "\\Answered", "mdn-sent": "$MDNSent"}  # RFC 9051 §2.3.2, RFC 3503
+_ENDED = (State.QUEUED, State.SENT, State.FAILED)  # no attempt is under way, and no person is to decide
 _ACTS = {"moved": "moved", "copied": "copied", "deleted": "removed"}
 
 
@@ -48,6 +50,7 @@ def notes_of(conn: Connection, visits: Sequence[Visit]) -> list[Note]:
     """The notes that these visits earn and the record does not have yet."""
     out: list[Note] = []
     past: dict[int, list[tuple[str, str, Any]]] = {}
+    there: set[int] = set()
     for visit in visits:
         found = find_delivery(conn, visit.agency, visit.number, visit.message_id, visit.mailbox)
         if found is None:
@@ -60,8 +63,28 @@ def notes_of(conn: Connection, visits: Sequence[Visit]) -> list[Note]:
         if about in known or len(known) >= _MOST:
             continue
         known.append(about)
+        if _is_news(found) and found.delivery_id not in there:
+            there.add(found.delivery_id)
+            out.append(_lies_there(visit, found.delivery_id))
         out.append(note)
     return out
+
+
+def _is_news(found: Found) -> bool:
+    """Whether the record does not know yet that the letter is in the mailbox that it was sent to."""
+    return found.own and found.grade < Grade.DELIVERED and found.state in _ENDED
+
+
+def _lies_there(visit: Visit, delivery_id: int) -> Note:
+    detail = {"mailbox": visit.mailbox, "folder": visit.folder, "server": visit.server}
+    return Note(
+        delivery_id=delivery_id,
+        event=Event.DELIVERED,
+        at_us=visit.at_us,
+        source=SOURCE,
+        reporter=visit.account,
+        detail={key: value for key, value in detail.items() if value},
+    )
 
 
 def _note(visit: Visit, delivery_id: int, *, own: bool) -> Note:

@@ -3,10 +3,11 @@
 The report came to an address that only this gateway could have made, so the letter (and for a
 single recipient the delivery) is known before a word of it is read. What it says is then a claim of
 the server it came from: it counts if that server is the receiving agency's own and the delivery had
-been sent; anything else is a :class:`Stray` for a person to look at. ``relayed`` and ``expanded``
-are not ``delivered``; only ``displayed`` counts as read, and a read receipt must come from its reader's
-own agency in the From field too. A receipt that tells what the record has already says nothing new
-(:func:`news`), however its octets differ from the first one's.
+been sent, or may have been by an attempt in doubt, which is settled by it; anything else is a
+:class:`Stray` for a person to look at. ``relayed`` and ``expanded`` are not ``delivered``; only
+``displayed`` counts as read, and a read receipt must come from its reader's own agency in the From
+field too. A receipt that tells what the record has already says nothing new (:func:`news`), however its
+octets differ from the first one's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, select
 
 from tracker import schema
 from tracker.dsn import Report
@@ -47,6 +48,7 @@ class Sent:
     sender: str  # reverse-path of the author's transaction
     sender_agency: str | None
     number: str | None
+    in_doubt: bool = False  # how an earlier attempt ended is not known: it may have delivered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +90,12 @@ def recipients(conn: Connection, number: int, is_delivery: bool) -> frozenset[st
 
 
 def _sent(conn: Connection, condition: Any) -> list[Sent]:
-    d, s, le = schema.delivery.c, schema.submission.c, schema.letter.c
+    d, s, le, a = schema.delivery.c, schema.submission.c, schema.letter.c, schema.attempt.c
+    doubt = exists().where(a.delivery_id == d.id, a.result == Event.IN_DOUBT.value)
     rows = conn.execute(
         select(
             d.id, d.letter_id, d.recipient, d.recipient_key, d.agency, d.hop, d.state, s.sender,
-            le.agency.label("sender_agency"), le.number,
+            le.agency.label("sender_agency"), le.number, doubt.label("in_doubt"),
         )
         .join(schema.submission, s.id == d.submission_id)
         .join(schema.letter, le.id == d.letter_id)
@@ -111,6 +114,7 @@ def _sent(conn: Connection, condition: Any) -> list[Sent]:
             sender=r.sender,
             sender_agency=r.sender_agency,
             number=r.number,
+            in_doubt=bool(r.in_doubt),
         )
         for r in rows
     ]
@@ -350,6 +354,8 @@ def _doubt(which: Sent, origin: Origin) -> str | None:
     """Why a report about this delivery cannot be believed, if so."""
     if which.agency is None or which.agency not in origin.agencies:
         return "came in from another server than the recipient's agency's own"
+    if which.state is State.QUEUED and which.in_doubt:
+        return None  # its own server speaks of it: so the attempt in doubt was a good one
     if which.state in (State.QUEUED, State.HELD, State.REFUSED):
         return "speaks of a letter that has not been sent there"
     return None

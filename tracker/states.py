@@ -111,7 +111,7 @@ MOVES: dict[Event, Effect] = {
     Event.FETCHED: Effect(grade=Grade.FETCHED),
     Event.SEEN: Effect(),
     Event.NOTICED: Effect(),
-    Event.READ: Effect(grade=Grade.READ),
+    Event.READ: Effect(grade=Grade.READ),  # queued -> sent: what was in doubt has been read
     Event.REGISTERED: Effect(grade=Grade.REGISTERED),
     Event.IN_PROGRESS: Effect(grade=Grade.REGISTERED),  # and opens again what was closed or returned
     Event.REFERRED: Effect(),
@@ -154,6 +154,8 @@ def move(standing: Standing, event: Event) -> Standing:
         state = standing.state
     if event is Event.RELAYED and standing.state in (State.FAILED, State.REFUSED):
         state = standing.state
+    if event is Event.READ and state is State.QUEUED:
+        state = State.SENT  # who has read it has it; :mod:`tracker.matching` lets it through only in doubt
     if event in (Event.ATTEMPTED, Event.IN_DOUBT) and standing.state is State.HELD:
         state = standing.state  # held by a person while the attempt was under way
     outcome = effect.outcome or standing.outcome

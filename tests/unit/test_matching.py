@@ -61,6 +61,15 @@ def test_nothing_is_read_before_it_was_sent(state: State) -> None:
     assert notes == [] and stray.reason == "speaks of a letter that has not been sent there"
 
 
+@pytest.mark.parametrize(("state", "counts"), [(State.QUEUED, 1), (State.HELD, 0), (State.REFUSED, 0)])
+def test_what_is_in_doubt_may_have_been_read(state: State, counts: int) -> None:
+    doubtful = replace(SENT, state=state, in_doubt=True)
+    notes, strays = from_dispositions([doubtful], [READ], ORIGIN, NAMED)
+    assert (len(notes), len(strays)) == (counts, 1 - counts)
+    elsewhere = replace(ORIGIN, agencies=("MOJ",))
+    assert from_dispositions([doubtful], [READ], elsewhere, NAMED)[0] == []
+
+
 @pytest.mark.parametrize("state", [State.SENDING, State.SENT, State.FAILED])
 def test_what_was_handed_over_may_be_read(state: State) -> None:
     (note,), _ = from_dispositions([replace(SENT, state=state)], [READ], ORIGIN, NAMED)

@@ -56,6 +56,9 @@ CASES = [
     (State.SENT, Event.PROCESSED, State.SENT, Grade.PROCESSED, Outcome.CLOSED),
     (State.SENT, Event.IN_PROGRESS, State.SENT, Grade.REGISTERED, Outcome.OPEN),
     (State.SENT, Event.SEEN, State.SENT, Grade.ACCEPTED, Outcome.OPEN),
+    (State.QUEUED, Event.READ, State.SENT, Grade.READ, Outcome.OPEN),  # it was in doubt
+    (State.SENDING, Event.READ, State.SENDING, Grade.READ, Outcome.OPEN),  # its attempt is still to end
+    (State.FAILED, Event.READ, State.FAILED, Grade.READ, Outcome.OPEN),
 ]
 
 
