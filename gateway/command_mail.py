@@ -24,9 +24,9 @@ from gateway.command_answer import Done, answer
 from gateway.command_words import Command, commands
 from gateway.crossing import Crossing
 from gateway.inbound import Inbound
+from gateway.own_mail import OwnMail, OwnPost
 from gateway.reading import Reading
 from gateway.registry import shapes, tell
-from gateway.relay import Relay
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
 from policies.author import AuthorKind
@@ -34,29 +34,25 @@ from policies.directory import Agency, Directory
 from policies.facts import Facts, SenderKind
 from policies.rates import PolicyState
 from tracker import matching
-from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
+from tracker.acceptance import Acceptance, Accepted
 from tracker.access import Role, Viewer
 from tracker.archive import Octets
 from tracker.filing import Filed, Filing
 from tracker.first_lines import first_lines
-from tracker.header import Headers, scan
+from tracker.header import Headers
 from tracker.incoming import acted_by, thread_of
 from tracker.mime import Limits, walk
 from tracker.model import (
-    NULL_PATH,
     Address,
     AddressError,
     Connection,
-    DeliveryKind,
     Door,
     Envelope,
     LetterKind,
-    Recipient,
     id_text,
     now_us,
 )
 from tracker.notice import GatewayIdentity
-from tracker.receipts import needs
 
 _log = logging.getLogger("wasl.registry")
 
@@ -91,7 +87,7 @@ class CommandMail:
         gateway: GatewayIdentity,
         shape: str,
         schedule: RetrySchedule,
-        relay: Relay | None,
+        post: OwnPost,
         executor: Executor,
     ) -> None:
         self._crossing = crossing
@@ -102,7 +98,7 @@ class CommandMail:
         self._gateway = gateway
         self._shape = shape
         self._schedule = schedule
-        self._relay = relay
+        self._post = post
         self._executor = executor
         self._rates = PolicyState()
         self._loop = asyncio.get_running_loop()
@@ -208,48 +204,17 @@ class CommandMail:
         return done
 
     async def _answer(self, asked: _Asked, facts: Facts, done: Sequence[Done]) -> None:
-        """Tell what was done, into the thread; with a null sender and never to a machine."""
+        """Tell what was done, into the thread, where there is a way to the agency."""
+        if asked.agency.next_hop is None:
+            return
         at = now_us()
         if not self._rates.take(f"command {asked.who.key}", MOST_ANSWERS, _HOUR_US, at, 1):
             _log.warning("%s is told no more of its commands within this hour", asked.who)
             return
         thread = await self._loop.run_in_executor(self._executor, self._thread, asked, facts)
         message = answer(self._gateway, asked.who, asked.back, asked.sent[0].number, thread, facts, done, at)
-        needed = needs(message)
-        relay, hop = self._relay, asked.agency.code
-        if asked.agency.next_hop is None:
-            return
-        hand_over = relay is not None and relay.has_room and relay.may_take(hop)
-        acceptance = Acceptance(
-            submission_id=self._record.ids.next(),
-            kind=LetterKind.RECEIPT,
-            peer=Connection(door=Door.SELF, peer="127.0.0.1"),
-            envelope=Envelope(
-                sender=NULL_PATH,
-                recipients=(Recipient(address=asked.who, notify="NEVER"),),
-                body="8BITMIME" if needed.eightbit else "7BIT",
-                smtputf8=needed.smtputf8 or not asked.who.ascii,
-            ),
-            octets=Octets.of(message),
-            at_us=at,
-            expires_us=self._schedule.expires_us(at),
-            deliveries=(
-                DeliveryDraft(
-                    recipient=Recipient(address=asked.who, notify="NEVER"),
-                    kind=DeliveryKind.RECEIPT,
-                    agency=asked.agency.code,
-                    hop=hop,
-                    sign=True,
-                ),
-            ),
-            message_id=scan(message).message_id,
-            receipt_for=asked.sent[0].letter_id,
-            hand_to=relay.owner if relay is not None and hand_over else None,
-            lease_us=relay.lease_until() if relay is not None else 0,
-        )
-        accepted: Accepted = await self._crossing.at_record(self._record.accept_desk, acceptance)
-        if accepted.claims and relay is not None:
-            relay.take(accepted.claims)
+        mail = OwnMail(message=message, to=((asked.who, asked.agency.code),), about=asked.sent[0].letter_id)
+        await self._post.accept(mail, at)
 
     def _thread(self, asked: _Asked, facts: Facts) -> tuple[str, ...]:
         """Message-IDs: the letter's, then those that the command refers to."""

@@ -23,29 +23,14 @@ from gateway import metrics
 from gateway.crossing import Crossing
 from gateway.followup_mail import FollowUpMail, Made
 from gateway.followup_plan import FollowUpPlan, asked_for
-from gateway.relay import Relay
-from gateway.retry import RetrySchedule
+from gateway.own_mail import OwnMail, OwnPost
 from policies.chain import Policy
 from policies.directory import Directory
 from tracker import followups, lease
-from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
-from tracker.archive import Octets
 from tracker.followups import Claimed, DueMail, Lot
-from tracker.header import scan
-from tracker.model import (
-    NULL_PATH,
-    Address,
-    Connection,
-    DeliveryKind,
-    Door,
-    Envelope,
-    LetterKind,
-    Recipient,
-    now_us,
-)
+from tracker.model import now_us
 from tracker.notice import GatewayIdentity
 from tracker.outage import Outage
-from tracker.receipts import needs
 
 _log = logging.getLogger("wasl.followup")
 
@@ -72,8 +57,7 @@ class FollowUpClock:
         settings: FollowUpSettings,
         directory: Callable[[], Directory],
         policy: Callable[[], Policy],
-        schedule: RetrySchedule,
-        relay: Relay | None,
+        post: OwnPost,
         executor: Executor,
         owner: str,
         now: Callable[[], int] = now_us,
@@ -83,8 +67,7 @@ class FollowUpClock:
         self._record = crossing.record
         self._settings = settings
         self._directory = directory
-        self._schedule = schedule
-        self._relay = relay
+        self._post = post
         self._executor = executor
         self._owner = owner
         self._now = now
@@ -170,48 +153,13 @@ class FollowUpClock:
 
     async def _accept(self, made: Made, at: int) -> bool:
         """Hand in one message; False when another node's stands."""
-        needed, relay = needs(made.message), self._relay
-        drafts = tuple(self._draft(to, made.hops[to.key]) for to in made.to)
-        hand_over = relay is not None and relay.has_room and all(relay.may_take(d.hop) for d in drafts)
-        accepted: Accepted = await self._crossing.at_record(
-            self._record.accept_desk,
-            Acceptance(
-                submission_id=self._record.ids.next(),
-                kind=LetterKind.RECEIPT,
-                peer=Connection(door=Door.SELF, peer="127.0.0.1"),
-                envelope=Envelope(
-                    sender=NULL_PATH,
-                    recipients=tuple(d.recipient for d in drafts),
-                    body="8BITMIME" if needed.eightbit else "7BIT",
-                    smtputf8=needed.smtputf8 or not all(to.ascii for to in made.to),
-                ),
-                octets=Octets.of(made.message),
-                at_us=at,
-                expires_us=self._schedule.expires_us(at),
-                deliveries=drafts,
-                message_id=scan(made.message).message_id,
-                receipt_for=made.about,
-                followup_ids=made.ids,
-                hand_to=relay.owner if relay is not None and hand_over else None,
-                lease_us=relay.lease_until() if relay is not None else 0,
-            ),
-        )
+        ways = tuple((to, made.hops[to.key]) for to in made.to)
+        mail = OwnMail(message=made.message, to=ways, about=made.about, followups=made.ids)
+        accepted = await self._post.accept(mail, at)
         if accepted.repeat:
             return False
         _log.info("%s to %s", made.kind.value, ", ".join(str(to) for to in made.to))
-        if accepted.claims and relay is not None:
-            relay.take(accepted.claims)
         return True
-
-    def _draft(self, to: Address, hop: str) -> DeliveryDraft:
-        home = self._directory().by_domain(to.host)
-        return DeliveryDraft(
-            recipient=Recipient(address=to, notify="NEVER"),
-            kind=DeliveryKind.RECEIPT,
-            agency=home.code if home is not None else None,
-            hop=hop,
-            sign=True,
-        )
 
 
 def _parts(lot: Lot) -> Sequence[Lot]:

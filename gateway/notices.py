@@ -17,33 +17,19 @@ from typing import Any
 
 from gateway import metrics
 from gateway.crossing import Crossing
-from gateway.relay import Relay
-from gateway.retry import RetrySchedule
+from gateway.own_mail import OwnMail, OwnPost
 from policies.chain import Policy
 from policies.directory import Agency, Directory
 from tracker import due_receipts, rule_notice
-from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
-from tracker.archive import Octets
 from tracker.due_receipts import NOTIFY, Bundle, DeliveryRow, DueReceipt
 from tracker.evidence_record import Evidence, evidence_file, evidence_record
 from tracker.header import scan
 from tracker.ledger import EvidenceRow, Ledger, opening, proof_text
-from tracker.model import (
-    NULL_PATH,
-    Address,
-    AddressError,
-    Connection,
-    DeliveryKind,
-    Door,
-    Envelope,
-    LetterKind,
-    Recipient,
-    now_us,
-)
+from tracker.model import Address, AddressError, DeliveryKind, now_us
 from tracker.notice import GatewayIdentity, Kind, LetterFacts, Notice, RecipientFacts
 from tracker.outage import Outage
 from tracker.receipt_due import ReceiptSettings
-from tracker.receipts import compose, needs
+from tracker.receipts import compose
 from tracker.reply import EnhancedStatus, Reply, ReplyError
 from tracker.rule_notice import RuleNotice, RuleTold
 from tracker.states import Event, Grade
@@ -80,8 +66,7 @@ class Notices:
         crossing: Crossing,
         settings: NoticeSettings,
         directory: Callable[[], Directory],
-        schedule: RetrySchedule,
-        relay: Relay | None,
+        post: OwnPost,
         executor: Executor,
         policy: Callable[[], Policy] | None = None,
     ) -> None:
@@ -90,8 +75,7 @@ class Notices:
         self._record = crossing.record
         self._settings = settings
         self._directory = directory
-        self._schedule = schedule
-        self._relay = relay
+        self._post = post
         self._executor = executor
         self._ledger = Ledger(crossing.record.ledger.key)  # to read proofs with; the record signs
         self._loop = asyncio.get_running_loop()
@@ -128,46 +112,16 @@ class Notices:
         return len(made)
 
     async def _accept(self, item: _Made) -> None:
-        at = now_us()
-        needed = needs(item.message)
-        relay = self._relay
-        drafts = tuple(self._draft(to, item.bundle.letter.agency) for to in item.to)
-        hand_over = relay is not None and relay.has_room and all(relay.may_take(d.hop) for d in drafts)
-        acceptance = Acceptance(
-            submission_id=self._record.ids.next(),
-            kind=LetterKind.RECEIPT,
-            peer=Connection(door=Door.SELF, peer="127.0.0.1"),
-            envelope=Envelope(
-                sender=NULL_PATH,
-                recipients=tuple(d.recipient for d in drafts),
-                body="8BITMIME" if needed.eightbit else "7BIT",
-                smtputf8=needed.smtputf8 or not all(to.ascii for to in item.to),
-            ),
-            octets=Octets.of(item.message),
-            at_us=at,
-            expires_us=self._schedule.expires_us(at),
-            deliveries=drafts,
-            message_id=scan(item.message).message_id,
-            receipt_for=item.bundle.letter.id,
-            receipt_ids=tuple(r.id for r in item.bundle.receipts),
-            hand_to=relay.owner if relay is not None and hand_over else None,
-            lease_us=relay.lease_until() if relay is not None else 0,
+        letter, receipts = item.bundle.letter, item.bundle.receipts
+        mail = OwnMail(
+            message=item.message,
+            to=tuple((to, self._way(to, letter.agency)) for to in item.to),
+            about=letter.id,
+            receipts=tuple(r.id for r in receipts),
         )
-        accepted: Accepted = await self._crossing.at_record(self._record.accept_desk, acceptance)
-        for receipt in item.bundle.receipts:
+        await self._post.accept(mail, now_us())
+        for receipt in receipts:
             metrics.RECEIPTS.labels(receipt.kind).inc()
-        if accepted.claims and relay is not None:
-            relay.take(accepted.claims)
-
-    def _draft(self, to: Address, submitter: str | None) -> DeliveryDraft:
-        home = self._directory().by_domain(to.host)
-        return DeliveryDraft(
-            recipient=Recipient(address=to, notify="NEVER"),
-            kind=DeliveryKind.RECEIPT,
-            agency=home.code if home is not None else None,
-            hop=self._way(to, submitter),
-            sign=True,
-        )
 
     def _uncovered(self) -> bool:
         with self._record.read() as conn:

@@ -44,6 +44,7 @@ from gateway.next_hops import NextHops
 from gateway.notices import Notices, NoticeSettings
 from gateway.opening import await_room, mac_secrets, open_record, open_room, policy_limits
 from gateway.outgoing import Timeouts
+from gateway.own_mail import OwnPost
 from gateway.policy_desk import act_on_policy
 from gateway.policy_watch import PolicyWatch
 from gateway.reading_room import ContentReader, memory_for
@@ -311,6 +312,7 @@ class Gateway:
             local="postmaster",
             verify_base=settings.verify_base,
         )
+        post = OwnPost(crossing, directory, schedule, relaying)
         self.notices = Notices(
             crossing,
             NoticeSettings(
@@ -320,15 +322,14 @@ class Gateway:
                 code=self.codes.of,
             ),
             directory,
-            schedule,
-            relaying,
+            post,
             executor,
             lambda: self.policy.current,
         )
         inbound = Inbound(crossing, reverse_path, directory, schedule, executor)
         numbers = settings.numbers.incoming
         commands = CommandMail(
-            crossing, directory, inbound, reverse_path, identity, numbers, schedule, relaying, executor
+            crossing, directory, inbound, reverse_path, identity, numbers, schedule, post, executor
         )
         self.answer_clock = AnswerClock(crossing, directory, numbers)
         self.passwords = PasswordCheck(directory, settings.submission)
@@ -378,8 +379,7 @@ class Gateway:
             FollowUpSettings(gateway=identity, base_url=settings.base_url),
             directory,
             lambda: self.policy.current,
-            schedule,
-            relaying,
+            post,
             executor,
             owner=f"{settings.gateway.node}/{secrets.token_hex(6)}",
         )

@@ -20,6 +20,7 @@ from sqlalchemy import func, select, update
 
 from gateway.crossing import Crossing
 from gateway.followup import FollowUpClock, FollowUpSettings
+from gateway.own_mail import OwnPost
 from gateway.retry import RetrySchedule
 from policies.agency import Agency, Mode, NextHop
 from policies.chain import Policy
@@ -78,6 +79,14 @@ DIRECTORY = Directory(
 )
 
 
+SCHEDULE = RetrySchedule(
+    waits=(timedelta(minutes=1),),
+    jitter=0,
+    warn_after=timedelta(hours=4),
+    give_up_after=timedelta(days=5),
+)
+
+
 @dataclass
 class Desk:
     """A record, a clock that the test sets, and gateways that follow up by it."""
@@ -92,8 +101,9 @@ class Desk:
 
         async def life() -> Any:
             with ThreadPoolExecutor(2) as executor:
+                crossing = Crossing(self.record)
                 clock = FollowUpClock(
-                    Crossing(self.record),
+                    crossing,
                     FollowUpSettings(
                         gateway=GatewayIdentity(
                             domain="wasl.gov.example",
@@ -105,13 +115,7 @@ class Desk:
                     ),
                     lambda: self.directory,
                     lambda: self.policy,
-                    RetrySchedule(
-                        waits=(timedelta(minutes=1),),
-                        jitter=0,
-                        warn_after=timedelta(hours=4),
-                        give_up_after=timedelta(days=5),
-                    ),
-                    None,
+                    OwnPost(crossing, lambda: self.directory, SCHEDULE, None),
                     executor,
                     owner=owner,
                     now=lambda: self.now,
