@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.command_words import Command
+from gateway.command_words import Command, Doubt
 from policies.facts import Facts
 from tracker.filing import Bar, Deed, Filed, Purpose
 from tracker.foreign_text import shown
@@ -63,6 +63,51 @@ _TITLES = {
     "some": ("نُفّذ بعض ما طلبتم", "Some of your command was carried out"),
     "none": ("لم يُنفَّذ ما طلبتم", "Your command was not carried out"),
 }
+_HELP_TITLE = ("الأوامر", "Commands")
+_DOUBTS = {
+    Doubt.HELP: (
+        "هذه هي الأوامر التي تُكتب إلى عنوان هذا الكتاب.",
+        "These are the commands that can be written to this letter's address.",
+    ),
+    Doubt.UNREAD: (
+        "لم يُفهم السطر الأول: \u2068{line}\u2069. اكتبوه كما في الجدول، وحده في سطره.",
+        "The first line was not understood: \u2068{line}\u2069. Write it as in the table, alone on its line.",
+    ),
+    Doubt.BELOW: (
+        "الأمر \u2068{line}\u2069 ليس في السطر الأول. اكتبوه قبل أي كلام أو توقيع أو اقتباس.",
+        "The command \u2068{line}\u2069 is not the first line. "
+        "Write it above any words, signature or quotation.",
+    ),
+}
+_NOT_PASSED = (
+    "لم يُنفَّذ شيء، ولم تُرسل رسالتكم إلى كاتب الكتاب. لمخاطبته اكتبوا إلى عنوانه مباشرة.",
+    "Nothing was done, and your message did not go to the letter's author. "
+    "To tell the author something, write to the author's own address.",
+)
+_FORMS = (
+    (("قيد", "register"), ("قيد الكتاب في الوارد، والرقم يُعطى تلقائياً", "enter it; the number is assigned")),
+    (
+        ("قيد 512/2026", "register 512/2026"),
+        ("قيد الكتاب برقم سجل الوارد لديكم", "enter it under the number of your own register"),
+    ),
+    (
+        ("إحالة إلى مديرية المشتريات للإجراء: شرح", "refer to Procurement for action: remark"),
+        (
+            "إحالة إلى وحدة أو شخص، «للإجراء» أو «للعلم»؛ والشرح لا تراه إلا جهتكم",
+            "refer to a unit or person, for action or for information; only your agency reads the remark",
+        ),
+    ),
+    (("قيد الإجراء", "in progress"), ("الكتاب قيد العمل", "somebody works on it; opens it again if closed")),
+    (
+        ("معاد: السبب", "return: reason"),
+        ("إعادة الكتاب، ويُبلَّغ كاتبه بالسبب", "return it; the author reads why"),
+    ),
+    (
+        ("تم: النتيجة", "done: result"),
+        ("إغلاق الكتاب، ويُبلَّغ كاتبه بالنتيجة", "close it; the author reads the result"),
+    ),
+)
+_FORMS_HEAD = (("ما يُكتب", "معناه"), ("Write", "It means"))
 _ABOUT = ("الكتاب رقم \u2068{number}\u2069.", "Letter \u2068{number}\u2069.")
 _COLUMNS = (("الأمر", "النتيجة"), ("Command", "Result"))
 _HEADS = ("ما طُلب", "What was asked")
@@ -95,20 +140,22 @@ def answer(
     facts: Facts,
     done: Sequence[Done],
     at_us: int,
+    doubt: tuple[Doubt, str] | None = None,
 ) -> bytes:
-    """The message, complete."""
+    """The message, complete. ``doubt``: what was meant as a command and is none."""
     taken = sum(one.taken for one in done)
     word = "done" if taken == len(done) else "some" if taken else "none"
     tag = f"[{number}] " if number else ""
-    title_ar, title_en = _TITLES[word]
+    asks = doubt is not None and doubt[0] is Doubt.HELP
+    title_ar, title_en = _HELP_TITLE if asks else _TITLES["none" if doubt is not None else word]
     sheets = [
         Sheet(
             language=language,
             title=(title_ar, title_en)[n],
-            lead=_lead(n, number, done),
-            tables=(_table(n, done),) if _may(done) else (),
+            lead=_lead(n, number, done, doubt),
+            tables=(_forms(n),) if doubt is not None else (_table(n, done),) if _may(done) else (),
             notes=(_NEXT[n],) if _may(done) else (),
-            tone="calm" if word == "done" else "warn",
+            tone="calm" if asks or (word == "done" and doubt is None) else "warn",
         )
         for n, language in enumerate(("ar", "en"))
     ]
@@ -135,8 +182,13 @@ def _may(done: Sequence[Done]) -> bool:
     return all(one.filed is not None for one in done)
 
 
-def _lead(n: int, number: str | None, done: Sequence[Done]) -> tuple[str, ...]:
+def _lead(
+    n: int, number: str | None, done: Sequence[Done], doubt: tuple[Doubt, str] | None
+) -> tuple[str, ...]:
     about = (_ABOUT[n].replace("{number}", number),) if number else ()
+    if doubt is not None:
+        told = _DOUBTS[doubt[0]][n].replace("{line}", shown(doubt[1], 200))
+        return (*about, told, _NOT_PASSED[n])
     if _may(done):
         return about
     return (*about, _NOT_LISTED[n] if all(one.proven for one in done) else _NOT_PROVEN[n])
@@ -145,6 +197,11 @@ def _lead(n: int, number: str | None, done: Sequence[Done]) -> tuple[str, ...]:
 def _table(n: int, done: Sequence[Done]) -> Table:
     rows = tuple((Cell(_asked(n, one.command)), Cell(_result(n, one))) for one in done)
     return Table(title=_HEADS[n], columns=_COLUMNS[n], rows=rows)
+
+
+def _forms(n: int) -> Table:
+    rows = tuple((Cell(form[n]), Cell(means[n])) for form, means in _FORMS)
+    return Table(title=_HELP_TITLE[n], columns=_FORMS_HEAD[n], rows=rows)
 
 
 def _asked(n: int, one: Command) -> str:

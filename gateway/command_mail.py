@@ -6,9 +6,10 @@ with it as sender and author. It is kept as durably as a letter before anything 
 done and what was not, goes back into the thread with a null sender, so that nothing answers it in turn.
 
 Not taken, and left to be treated like any words to that address: what is automatic, what another agency's
-people write, what is no command as a whole. Who is of the right agency and may not act is told so; nobody is
-told more than ``MOST_ANSWERS`` times an hour. Raises what the record raises: the peer then gets 4xx, sends
-again, and nothing is done twice.
+people write, what is no command as a whole. What an entitled person meant as a command and cannot be read is
+answered with how to write it, and goes no further. Who is of the right agency and may not act is told so;
+nobody is told more than ``MOST_ANSWERS`` times an hour. Raises what the record raises: the peer then gets
+4xx, sends again, and nothing is done twice.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 
 from gateway import metrics
 from gateway.command_answer import Done, answer
-from gateway.command_words import Command, commands
+from gateway.command_words import Command, Doubt, commands, doubt
 from gateway.crossing import Crossing
 from gateway.inbound import Inbound
 from gateway.own_mail import OwnMail, OwnPost
@@ -73,6 +74,7 @@ class _Asked:
     commands: tuple[Command, ...]
     proven: bool  # one agency's server, or a signed-in account
     back: Address  # the letter's address
+    doubt: tuple[Doubt, str] | None = None  # what was meant as a command, and is none
 
 
 class CommandMail:
@@ -157,13 +159,17 @@ class CommandMail:
         sent = [one for one in self._inbound.sent([token]) if one.agency == agency.code]
         if not sent:
             return None
-        found = commands(_text(octets, reading.headers), facts.subject)
-        if not found:
-            return None
         # Through a server it must be one agency's own, and not that of several who share it.
         signed_in = conn.door is Door.SUBMISSION
         proven = facts.author_is_account if signed_in else len(facts.submitters) == 1
-        return _Asked(who, facts.author_name, agency, sent, found, proven, to)
+        text = _text(octets, reading.headers)
+        found, meant = commands(text, facts.subject), None
+        if not found:
+            # Of others it is their words, and the author's to read.
+            meant = doubt(text, facts.subject) if proven and agency.entitled(who) else None
+            if meant is None:
+                return None
+        return _Asked(who, facts.author_name, agency, sent, found, proven, to, meant)
 
     def _known(self, asked: _Asked, report: str) -> bool:
         with self._record.read() as conn:
@@ -212,7 +218,9 @@ class CommandMail:
             _log.warning("%s is told no more of its commands within this hour", asked.who)
             return
         thread = await self._loop.run_in_executor(self._executor, self._thread, asked, facts)
-        message = answer(self._gateway, asked.who, asked.back, asked.sent[0].number, thread, facts, done, at)
+        message = answer(
+            self._gateway, asked.who, asked.back, asked.sent[0].number, thread, facts, done, at, asked.doubt
+        )
         mail = OwnMail(message=message, to=((asked.who, asked.agency.code),), about=asked.sent[0].letter_id)
         await self._post.accept(mail, at)
 

@@ -11,18 +11,22 @@ A command is the first line of the text, or several lines, or the subject when t
     تم        تم: صرفت المخصصات         done       done: paid
 
 Alef and hamza, ya, ta marbuta, diacritics, digits and case do not matter. A line must be a command as a
-whole: «تم استلام كتابكم وسنجيب» is a person's words and goes to the author. Never raises.
+whole: «تم استلام كتابكم وسنجيب» is a person's words and goes to the author. What was meant as a command and
+cannot be read as one is told by :func:`doubt`, so that a referral with its remark does not go to the author
+because of a slip. Never raises.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 
 from tracker.filing import MAX_NUMBER, MAX_TARGET, MAX_TEXT, Deed, Purpose, plain
 from tracker.search import fold
 
 MOST = 5  # commands of one mail
+NOTE = 8  # lines: what is longer is a letter, and no command with something above it
 MOST_LINE = 600  # characters of a command
 
 _END = r"\s*[.!،]?\s*$"
@@ -32,11 +36,13 @@ _PROGRESS = re.compile(
     rf"(?:(?:قيد|تحت) (?:ال)?(?:اجرا|تنفيذ|معالجه|دراسه)|in[ -]progress)(?:{_END}|{_SAID})"
 )
 _REGISTER = re.compile(
-    r"(?:قيد|قيدوه|تسجيل|سجل|وارد|register(?:ed)?)(?:\s*(?:برقم|بالرقم|رقم|no\.?|number|as|:)\s*)?[\s:#]*"
+    r"(?:(?:تم )?القيد|تم التسجيل|مقيد|قيد|قيدوه|تسجيل|سجل|وارد|register(?:ed)?)"
+    r"(?:\s*(?:برقم|بالرقم|رقم|no\.?|number|as|:)\s*)?[\s:#]*"
     rf"(?P<number>[^\s:].{{0,{MAX_NUMBER}}}?)?{_END}"
 )
 _REFER = re.compile(
-    r"(?:احاله|محال|احيل|يحال|حول|تحويل|refer(?:red)?)\s*(?:الي|ل|to)\s*[:：]?\s*(?P<to>[^:：]+?)"
+    r"(?:(?:تمت? )?(?:ال)?احاله|تمت? احالته|محال|احيل|يحال|حول|تحويل|refer(?:red)?)"
+    r"\s*(?:الي|ل|to)\s*[:：]?\s*(?P<to>[^:：]+?)"
     r"(?:\s*[,،(]?\s*(?P<purpose>للاجرا|للعلم|for action|for information)\s*\)?)?"
     rf"(?:{_END}|\s*[:：]\s*(?P<said>.+)$)"
 )
@@ -44,6 +50,13 @@ _RETURN = re.compile(rf"(?:معاد|اعاده|يعاد|اعيد|مرتجع|retu
 _CLOSE = re.compile(rf"(?:تم|منجز|انجز|تم الانجاز|اغلاق|مغلق|حفظ|done|closed?)(?:{_END}|{_SAID})")
 _HASNUMBER = re.compile(r"\d")
 _RE = re.compile(r"^(?:(?:re|fw|fwd|رد|ا?عاده توجيه)\s*:\s*|\[[^\]]{1,80}\]\s*)+", re.IGNORECASE)
+_QUOTED = re.compile(r"^>|^(?:on|في|بتاريخ)\b.{0,200}[:：]$")
+_HELP = re.compile(r"(?:مساعده|ال?اوامر|help|commands|[?؟])\s*[.!?؟]?")
+_NEAR = re.compile(
+    r"(?:احاله|محال|احيل|يحال|refer(?:red)?|معاد|مرتجع|return(?:ed)?)\b"
+    r"|(?:قيد|قيدوه|تسجيل|register(?:ed)?)(?:\s*(?:برقم|بالرقم|رقم|no\.?|number|as|:)\s*)?[\s:#]*\d"
+)
+_ENDS = re.compile(r"^(?:-- ?|[-_=*]{3,}.*|(?:from|sent|من|المرسل)\s*:.*)$")
 _GREETING = re.compile(r"^(?:السلام عليكم|تحيه طيبه|بعد التحيه|dear|hello|hi)\b.{0,60}$")
 
 
@@ -59,12 +72,49 @@ class Command:
     text: str = ""
 
 
+class Doubt(StrEnum):
+    """What a mail is that was meant for the gateway and is no command."""
+
+    HELP = "help"  # asks what can be written
+    UNREAD = "unread"  # begins as a command does and is none
+    BELOW = "below"  # a command that stands below something else
+
+
+def doubt(text: str, subject: str = "") -> tuple[Doubt, str] | None:
+    """Why a mail without :func:`commands` was meant as one, and the line; None: somebody's words."""
+    lines = _lines(text)
+    first = lines[0] if lines else _RE.sub("", subject.strip())
+    folded = fold(plain(first, MAX_TEXT))
+    if _HELP.fullmatch(folded):
+        return Doubt.HELP, first
+    if _NEAR.match(folded):
+        return Doubt.UNREAD, first
+    own: list[str] = []
+    for line in lines:
+        if _ENDS.match(fold(line[:200])) or _QUOTED.match(fold(line[:300])):
+            break
+        own.append(line)
+    if len(own) <= NOTE:
+        for line in own[1:]:
+            if command(line) is not None:
+                return Doubt.BELOW, line
+    return None
+
+
+def _lines(text: str) -> list[str]:
+    """The lines that a person wrote: none of a quotation above them, and no greeting."""
+    lines = [line for raw in text[:4000].splitlines() if (line := raw.strip())]
+    while lines and _QUOTED.match(fold(lines[0][:300])):
+        lines = lines[1:]
+    if lines and _GREETING.match(fold(lines[0][:120])):
+        lines = lines[1:]
+    return lines
+
+
 def commands(text: str, subject: str = "") -> tuple[Command, ...]:
     """What a mail asks for; empty when it is no command but somebody's words."""
     found: list[Command] = []
-    lines = [line for raw in text[:4000].splitlines() if (line := raw.strip())]
-    if lines and _GREETING.match(fold(lines[0][:120])):
-        lines = lines[1:]
+    lines = _lines(text)
     for line in lines:
         one = command(line)
         if one is None or len(found) >= MOST:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.command_words import Command, command, commands
+from gateway.command_words import Command, Doubt, command, commands, doubt
 from tracker.filing import Deed, Purpose
 
 
@@ -33,6 +33,9 @@ INFORMATION = Purpose.INFORMATION
         ("وارد 512", register("512")),
         ("register 512", register("512")),
         ("Register no. 512/2026", register("512/2026")),
+        ("تم القيد برقم ٥١٢", register("٥١٢")),
+        ("مقيّد برقم 512", register("512")),
+        ("تمت الإحالة إلى قسم الصيدلة", refer("قسم الصيدلة")),
         ("إحالة إلى مديرية المشتريات", refer("مديرية المشتريات")),
         ("احاله الى مديرية المشتريات", refer("مديرية المشتريات")),
         ("إحالة إلى مديرية المشتريات للإجراء: يُرجى السرعة", refer("مديرية المشتريات", remark="يُرجى السرعة")),
@@ -88,8 +91,51 @@ def test_the_subject_speaks_when_the_text_is_empty() -> None:
     assert commands("", "كتاب رسمي") == ()
 
 
+def test_a_command_below_a_quotation_and_above_one() -> None:
+    assert commands("> الكتاب\n> نصّه\nقيد 512\n") == (register("512"),)
+    assert commands("في 3/4/2026 كتب الديوان:\n> قيد\n\nتم\n") == (Command(deed=Deed.CLOSE),)
+    assert commands("قيد 512\n\n-----Original Message-----\nمعاد: لا\n> تم\n") == (register("512"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("مساعدة", Doubt.HELP),
+        ("Help!\n-- \nالديوان", Doubt.HELP),
+        ("؟", Doubt.HELP),
+        ("إحالة إلى", Doubt.UNREAD),
+        ("محال لمن يلزم: ملاحظة: أخرى\nسرّ بيننا", None),  # a command, as it stands
+        ("إحالة: سري بيننا", Doubt.UNREAD),
+        ("قيد 512 في سجل الوارد لدينا اليوم", Doubt.UNREAD),
+        ("قيد رقم ٥١٢ بتاريخ ٣ نيسان ٢٠٢٦", Doubt.UNREAD),
+        ("معاد لا يخصنا", Doubt.UNREAD),
+        ("أحمد العلي\nمدير الديوان\nقيد 512", Doubt.BELOW),
+        ("مع التحية\nتم: صرفت\n-- \nالديوان", Doubt.BELOW),
+        ("شكراً\n\n-----Original Message-----\nقيد 512", None),
+        ("شكراً\nFrom: wasl\nتم", None),
+        ("تم استلام كتابكم وسنجيب", None),
+        ("تمّ صرف المخصصات", None),
+        ("إعادة النظر في الموضوع مطلوبة", None),
+        ("سجل 12 طناً من القمح", None),
+        ("سطر\n" * 9 + "تم", None),
+        ("", None),
+    ],
+)
+def test_what_was_meant_as_a_command(text: str, wanted: Doubt | None) -> None:
+    if wanted is not None:
+        assert commands(text) == ()
+    found = doubt(text) if not commands(text) else None
+    assert (found[0] if found else None) is wanted
+
+
+def test_a_subject_that_was_meant_as_a_command() -> None:
+    assert doubt("", "RE: [MOF/2026/000123] مساعدة") == (Doubt.HELP, "مساعدة")
+    assert doubt("", "RE: [MOF/2026/000123] كتاب رسمي") is None
+
+
 @given(st.text(alphabet="قيد إحالةتم:. 512registo\n", max_size=1500))
 def test_nothing_makes_it_raise_or_think_long(text: str) -> None:
     began = time.process_time()
     commands(text, text)
+    doubt(text, text)
     assert time.process_time() - began < 0.3

@@ -161,6 +161,22 @@ def test_what_cannot_be_done_is_explained(house: Front) -> None:
     house.receipts(sent.id, "submitted", "registered", "returned")
 
 
+def test_a_slip_is_answered_with_how_to_write_it(house: Front) -> None:
+    """What a registrar meant for the gateway does not go to the other agency, remark and all."""
+    sent = Sent(house)
+    slip = command(house, sent, "إحالة: لا تخبروهم\n", who=CLERK)
+    answer = told(house, slip)
+    assert "was not understood" in answer and "لا تخبروهم" in answer and "refer to Procurement" in answer
+    below = command(house, sent, "مدير الديوان\nقيد\n")
+    assert "is not the first line" in told(house, below) and "لم تُرسل رسالتكم" in told(house, below)
+    assert "register 512" in told(house, command(house, sent, "مساعدة"))
+    theirs = command(house, sent, "إحالة: كلام", who=LOOKER)  # whom nobody entitled: words to the author
+    house.arrived(MOF, theirs)
+    assert events(house, sent) == [] and entry(house, sent) is None
+    passed = {header(r.octets, "Message-ID") for r in house.sink(MOF).received}
+    assert not {slip, below} & passed
+
+
 def test_a_registry_with_numbers_of_its_own(house: Front) -> None:
     first = Sent(house, "diwan@moj.gov.example", at=MOJ)
     second = Sent(house, "diwan@moj.gov.example", at=MOJ)
