@@ -271,8 +271,7 @@ def arrived(
         letter.c.kind.in_(SHOWN_LETTERS),
         row_with_evidence(viewer),
     )
-    newest = select(d.letter_id).join(letter, letter.c.id == d.letter_id).where(*of).distinct()
-    newest = newest.limit(CAP).subquery()
-    count = conn.scalar(select(func.count()).select_from(newest)) or 0
+    each = select(d.letter_id).join(letter, letter.c.id == d.letter_id).where(*of).distinct().limit(CAP)
+    count = conn.scalar(select(func.count()).select_from(each.subquery())) or 0
     rows = conn.execute(_lines().where(*of).order_by(d.letter_id, d.id).limit(concerns))
     return Arrived(count=capped(count), lines=tuple(_line(row) for row in rows))

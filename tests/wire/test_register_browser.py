@@ -167,6 +167,22 @@ def test_text_stands_out_from_its_ground(
             page.context.clear_cookies()
 
 
+def test_a_printed_register_can_be_read(chromium: Browser, url: str) -> None:
+    """On A4, also from a screen that is dark: no column of the choices, and black on white."""
+    with window(chromium, url, 718, "dark") as (page, _):
+        enter(page, "moh.diwan", "ar")
+        for path in ("/register", "/register?view=open"):
+            page.goto(path)
+            page.emulate_media(media="print")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 718
+            assert page.evaluate(CONTRAST) == [], path
+            for body in page.locator("#register .body").all():
+                box = body.bounding_box()
+                assert box is not None and box["width"] > 300
+            assert not page.locator(".register-find").is_visible()
+            page.emulate_media(media="screen")
+
+
 def test_without_script_everything_can_still_be_done(chromium: Browser, tmp_path: Path) -> None:
     house = RegisterHouse.build(tmp_path)
     try:
