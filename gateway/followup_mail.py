@@ -24,6 +24,7 @@ from tracker.follow_digest import Digest, Section
 from tracker.followups import ASKED, DueMail, Kind, due_mail
 from tracker.model import Address, AddressError, id_text
 from tracker.notice import GatewayIdentity
+from tracker.overview import Count
 from tracker.plain_mail import PlainMail, compose
 from tracker.reminder import LISTED, OwedLetter, Reminding
 from tracker.store import Connection
@@ -234,6 +235,10 @@ class FollowUpMail:
 
         came = waiting_list.arrived(conn, code, calendar.at(since, 0), calendar.at(today, 0), 2 * LISTED, ALL)
         both_ends = subject.startswith(WHOLE)
+        theirs = self._others(conn, agency, times) if both_ends else ()
+        owed = [section.counts[What.LATE] for section in theirs]
+        behind = Asked(what=What.LATE, side=Side.OUT, sender=code)
+        page = waiting_list.waiting(conn, ALL, behind, times, limit=2 * LISTED) if owed else None
         return Digest(
             title_ar=agency.name_ar,
             title_en=agency.name_en,
@@ -247,7 +252,9 @@ class FollowUpMail:
             arrived=tuple(self._listed(line, at_us) for line in _one_each(came.lines)[:LISTED]),
             arrived_count=came.count,
             since=since,
-            agencies=self._others(conn, agency, times) if both_ends else (),
+            owed=tuple(self._owing(line, at_us) for line in _one_each(page.lines)[:LISTED]) if page else (),
+            owed_count=Count(value=sum(c.value for c in owed), more=any(c.more for c in owed)),
+            agencies=theirs,
             board=self._link("/follow-up"),
         )
 

@@ -58,6 +58,8 @@ class Digest:
     arrived: tuple[OwedLetter, ...] = ()
     arrived_count: Count = NOUGHT
     since: date | None = None  # of what came in
+    owed: tuple[OwedLetter, ...] = ()  # late at others, of an agency's own letters
+    owed_count: Count = NOUGHT
     agencies: tuple[Section, ...] = ()  # what others owe
     board: str = ""
 
@@ -70,7 +72,7 @@ class Digest:
 
 def subject(d: Digest) -> str:
     """``متابعة يوم الأحد 22 تشرين الثاني 2026: 3 كتب متأخرة``."""
-    late = d.late_count
+    late = Count(value=d.late_count.value + d.owed_count.value, more=d.late_count.more or d.owed_count.more)
     told = f": {day_words.letters(late.value, 'ar', more=late.more)} متأخرة" if late.value else ""
     if late.value == 1 and not late.more:
         told = ": كتاب واحد متأخر"
@@ -90,7 +92,9 @@ def _sheet(d: Digest, language: str) -> Sheet:
     name = d.title_ar if ar else d.title_en
     lead = []
     if d.own is not None:
-        lead.append(_summary(d.own, language))
+        told = _summary(d.own, language)
+        both = ("على جهتكم" if ar else "Your agency owes") if d.agencies else ""
+        lead.append(f"{both}: {told}" if both else told.capitalize())
     tables: list[Table] = []
 
     def listed(letters: Sequence[OwedLetter], count: Count, arabic: str, english: str) -> None:
@@ -104,8 +108,9 @@ def _sheet(d: Digest, language: str) -> Sheet:
         listed(d.unregistered, d.own[What.REGISTRATION], "بانتظار القيد", "Waiting for registration")
     since = day_words.day(d.since, language) if d.since is not None else ""
     listed(d.arrived, d.arrived_count, f"وردت منذ {since}", f"Arrived since {since}")
+    listed(d.owed, d.owed_count, "كتبكم المتأخر ردّها عند غيركم", "Your letters that others are late with")
     if d.agencies:
-        tables.append(_agencies(d.agencies, language))
+        tables.append(_agencies(d.agencies, language, own=d.own is not None))
     return Sheet(
         language=language,
         title=f"متابعة {name}، {day}" if ar else f"Follow-up of {name}, {day}",
@@ -117,7 +122,7 @@ def _sheet(d: Digest, language: str) -> Sheet:
             else "Sent each working day on which there is something to say.",
         ),
         link=(("صفحة المتابعة" if ar else "The follow-up page"), d.board) if d.board else None,
-        tone="bad" if d.late_count.value else "calm",
+        tone="bad" if d.late_count.value or d.owed_count.value else "calm",
     )
 
 
@@ -127,14 +132,17 @@ def _summary(counts: Counts, language: str) -> str:
         f"{_WORDS[what][0 if ar else 1]}: {_count(counts[what])}" for what in COLUMNS if counts[what].value
     ]
     if not told:
-        return "لا شيء متأخر ولا شيء ينتظر." if ar else "Nothing is late and nothing waits."
+        return "لا شيء متأخر ولا شيء ينتظر." if ar else "nothing is late and nothing waits."
     return (" · ".join(told)) + "."
 
 
-def _agencies(sections: Sequence[Section], language: str) -> Table:
+def _agencies(sections: Sequence[Section], language: str, *, own: bool) -> Table:
     ar = language == "ar"
+    title = "بحسب الجهة المرسل إليها" if ar else "By receiving agency"
+    if own:
+        title = "ما على غيركم من كتبكم، بحسب الجهة" if ar else "What other agencies owe to yours"
     return Table(
-        title="بحسب الجهة المرسل إليها" if ar else "By receiving agency",
+        title=title,
         columns=("الجهة" if ar else "Agency", *(_WORDS[what][0 if ar else 1] for what in COLUMNS)),
         rows=tuple(
             (

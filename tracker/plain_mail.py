@@ -24,6 +24,13 @@ _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,250}>")
 _MOST_REFERENCES = 12  # ids: the first, and the last eleven
 _FONT = "font-family:'Segoe UI',Tahoma,'Noto Sans Arabic','Geeza Pro',Arial,sans-serif"
 _RULE = "border-top:1px solid #8a8f98"
+# On a phone a row is a block, each value beside its name; a client without such rules shows the table.
+_NARROW = (
+    "@media (max-width:560px){.t,.t tbody,.t tr,.t td{display:block!important;width:auto!important}"
+    ".t .h,.t .z{display:none!important}.t td{border:0!important;padding:1px 6px!important}"
+    ".t .f{border-top:1px solid #8a8f98!important;padding-top:8px!important}.t .n{display:inline!important}}"
+)
+NOTHING = ("–", "—")  # in a cell
 _COLOURS = {"calm": "#3a7ca5", "warn": "#b7791f", "bad": "#c0453a"}
 
 
@@ -131,9 +138,11 @@ def plain(arabic: Sheet, english: Sheet) -> str:
             lines += ["", f"{table.title}:"]
             for row in table.rows:
                 told = [
-                    f"{name}: {isolated(cell.value)}" for name, cell in zip(table.columns, row, strict=True)
+                    f"{name}: {isolated(cell.value)}"
+                    for name, cell in zip(table.columns, row, strict=True)
+                    if cell.value not in NOTHING
                 ]
-                lines.append("- " + ("؛ " if sheet.language == "ar" else "; ").join(t for t in told if t))
+                lines.append("- " + ("؛ " if sheet.language == "ar" else "; ").join(told))
             lines += [table.more] if table.more else []
         if sheet.notes:
             lines += ["", *sheet.notes]
@@ -149,7 +158,8 @@ def _html(mail: PlainMail) -> str:
         '<html lang="ar" style="color-scheme:light dark"><head>',
         '<meta http-equiv="Content-Type" content="text/html; charset=utf-8">',
         '<meta name="color-scheme" content="light dark">',
-        f"<title>{escape(mail.arabic.title)}</title></head>",
+        f"<title>{escape(mail.arabic.title)}</title>",
+        f"<style>{_NARROW}</style></head>",
         f'<body style="margin:0;padding:20px 14px;{_FONT};font-size:15px;line-height:1.65">',
     ]
     for sheet in (mail.arabic, mail.english):
@@ -184,20 +194,31 @@ def _table(table: Table, side: str) -> list[str]:
     )
     out = [
         f'<p style="margin:16px 0 4px;font-weight:600">{escape(table.title)}</p>',
-        '<table width="100%" cellpadding="0" cellspacing="0" border="0" style="font-size:14px">',
-        f"<tr>{head}</tr>",
+        '<table class="t" width="100%" cellpadding="0" cellspacing="0" border="0" style="font-size:14px">',
+        f'<tr class="h">{head}</tr>',
     ]
     for row in table.rows:
         cells = "".join(
-            f'<td valign="top" align="{side}" style="{_RULE};padding:6px;overflow-wrap:anywhere">'
-            f"{_value(cell)}</td>"
-            for cell in row
+            f'<td{_role(n, cell)} valign="top" align="{side}" '
+            f'style="{_RULE};padding:6px;overflow-wrap:break-word">'
+            f"{_name(table.columns[n]) if n else ''}{_value(cell)}</td>"
+            for n, cell in enumerate(row)
         )
         out.append(f"<tr>{cells}</tr>")
     out.append("</table>")
     if table.more:
         out.append(f'<p style="margin:6px 0 0;opacity:.72">{escape(table.more)}</p>')
     return out
+
+
+def _role(n: int, cell: Cell) -> str:
+    """What a cell is where the table is stacked: the head of its row, or one that says nothing."""
+    return ' class="f"' if not n else ' class="z"' if cell.value in NOTHING else ""
+
+
+def _name(column: str) -> str:
+    """The column's name, which a wide table has above."""
+    return f'<span class="n" style="display:none;mso-hide:all;opacity:.72">{escape(column)}: </span>'
 
 
 def _value(cell: Cell) -> str:
