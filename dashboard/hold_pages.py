@@ -34,6 +34,7 @@ BARS = {
     Bar.NOT_APPROVER: N_("The rule names others to decide this."),
     Bar.AUTHOR: N_("Nobody approves a letter of his own."),
     Bar.TWICE: N_("You have approved it; another person must."),
+    Bar.REASON: N_("A refusal says why: write a note."),
 }
 
 

@@ -3,7 +3,7 @@
 Each act is written in one transaction with all that follows from it: the approval, the state of the
 hold, the evidence with the person's name and its ledger entry, the delivery's new state and the receipt
 that it earns. A kill leaves either all of it or nothing. The last approval that a rule asks for releases;
-one refusal refuses, whatever was approved before; whoever approved may still refuse.
+one refusal refuses, whatever was approved before; whoever approved may still refuse. A refusal says why.
 
 What may not be done is a :class:`Decided` with a bar, not an error, so that one of many stops no other.
 """
@@ -106,9 +106,11 @@ class HoldDesk(Desk):
         bar = holds.bar_of(one, d.person, d.act)
         if bar is None and not _still_held(conn, one.delivery_id):
             bar = Bar.DECIDED  # by an act on the queue of an earlier version
+        note = d.note.strip()[:NOTE_LIMIT]
+        if bar is None and d.act is Act.REFUSE and not note:
+            bar = Bar.REASON
         if bar is not None:
             return _stands(one, one.state, one.given, bar=bar)
-        note = d.note.strip()[:NOTE_LIMIT]
         self._approve(conn, one, d, note)
         given = len({person_of(a.account) for a in one.approvals if a.act is Act.RELEASE})
         given += d.act is Act.RELEASE

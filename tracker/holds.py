@@ -48,6 +48,7 @@ class Bar(StrEnum):
     NOT_APPROVER = "not-approver"
     AUTHOR = "author"  # nobody approves a letter of his own
     TWICE = "twice"  # has approved it already; somebody else must
+    REASON = "reason"  # a refusal without a note: the author is told why
 
 
 BARS = {
@@ -56,6 +57,7 @@ BARS = {
     Bar.NOT_APPROVER: "the rule names others to decide this",
     Bar.AUTHOR: "its author may not approve it",
     Bar.TWICE: "the same person may not approve twice",
+    Bar.REASON: "a refusal says why: give a note",
 }
 """What a bar means, in words for the terminal."""
 

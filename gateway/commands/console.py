@@ -124,6 +124,13 @@ def names_from(names: Sequence[str]) -> list[str]:
     return out
 
 
+def public_id(number: int) -> str:
+    """An id as people and programs see it."""
+    from tracker.model import id_text
+
+    return id_text(number)
+
+
 def parsed(parse: Callable[[str], T], text: str, option: str) -> T:
     """An option's value by a parser that raises ValueError."""
     try:

@@ -11,13 +11,14 @@ from gateway.commands.console import (
     Json,
     json_of,
     load_settings,
-    names_from,
     person,
+    public_id,
     put_json,
     say,
     table,
     warn,
 )
+from gateway.commands.named import act_on_named, given_up_us, show_named
 from gateway.commands.reading import clock, reading
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def list_(
         return
     rows = [
         (
-            _id(one.id),
+            public_id(one.id),
             one.number or "",
             clock(one.since_us, settings),
             one.sender or "<>",
@@ -78,31 +79,29 @@ def list_(
 def show(names: Names, config: Config = None, as_json: Json = False) -> None:
     """Show holds with their letter, the rule's reason and every act on them."""
     from gateway.holding import console_viewer, holds_named
-    from tracker.holds import BARS, Bar, hold_page
+    from tracker.holds import hold_page
 
     settings = load_settings(config)
-    missing = False
     with reading(settings) as conn:
         viewer = console_viewer(conn, person())
-        for name in names_from(names):
-            found = [
-                page for i in holds_named(conn, name) if (page := hold_page(conn, viewer, i)) is not None
-            ]
-            if not found:
-                warn(f"{name}: no hold of this id or number")
-                missing = True
-            for one in found:
-                if as_json:
-                    put_json(json_of(one))
-                    continue
+
+        def find(name: str) -> list[Hold]:
+            pages = (hold_page(conn, viewer, hold_id) for hold_id in holds_named(conn, name))
+            return [page for page in pages if page is not None]
+
+        def put(one: Hold) -> None:
+            if as_json:
+                put_json(json_of(one))
+            else:
                 _show(one, settings)
-                if one.bar not in (None, Bar.DECIDED):
-                    say(f"  you cannot decide it: {BARS[one.bar]}")
-    raise typer.Exit(1 if missing else 0)
+
+        show_named(names, "hold", find, put)
 
 
 def _show(one: Hold, settings: Settings) -> None:
-    say(f"{_id(one.id)}  {one.state.value}  {one.number or 'no number'}")
+    from tracker.holds import BARS, Bar
+
+    say(f"{public_id(one.id)}  {one.state.value}  {one.number or 'no number'}")
     say(f"  {one.sender or '<>'} -> {one.recipient}")
     if one.subject:
         say(f"  {one.subject}")
@@ -112,6 +111,8 @@ def _show(one: Hold, settings: Settings) -> None:
     say(f"  {one.given} of {one.needs} approvals by {', '.join(one.approvers)}{until}")
     for act in one.approvals:
         say(f"    {clock(act.at_us, settings)}  {act.act.value}  {act.account}  {act.note}".rstrip())
+    if one.bar not in (None, Bar.DECIDED):
+        say(f"  you cannot decide it: {BARS[one.bar]}")
 
 
 @app.command()
@@ -122,40 +123,30 @@ def release(names: Names, note: Note = "", config: Config = None, as_json: Json 
 
 @app.command()
 def refuse(names: Names, note: Note = "", config: Config = None, as_json: Json = False) -> None:
-    """Refuse: it is not delivered, its number is cancelled, and the author is told."""
+    """Refuse, saying why: it is not delivered, its number is cancelled, and the author is told."""
+    if not note.strip():
+        note = _asked_why(names)
     _act("refuse", names, note, config, as_json)
 
 
+def _asked_why(names: list[str]) -> str:
+    """The note that a refusal needs, from the person at the terminal; nobody else can be asked."""
+    import sys
+
+    if "-" in names or not sys.stdin.isatty():
+        raise typer.BadParameter("a refusal says why: the author is told", param_hint="--note")
+    said: str = typer.prompt("Why (the author is told)")
+    return said
+
+
 def _act(what: str, names: list[str], note: str, config: Config, as_json: bool) -> None:
-    from gateway.acts import perform
-    from tracker.model import now_us
-
     settings = load_settings(config)
-    wanted = names_from(names)
-    if not wanted:
-        say("nothing to do")
-        return
-    request = {
-        "do": "hold",
-        "act": what,
-        "names": wanted,
-        "person": person(),
-        "note": note,
-        "extend_us": now_us() + int(settings.relay.give_up_after.total_seconds() * 1_000_000),
-    }
-    done: list[dict[str, Any]] = perform(settings, request)["done"]
-    for one in done:
-        if as_json:
-            put_json(one)
-        elif one["error"]:
-            warn(f"{one['hold']}: {one['error']}")
-        else:
-            waiting = f"  ({one['approvals']} of {one['needs']} approvals)" if one["state"] == "open" else ""
-            say(f"{one['hold']}: {one['state']}  {one['number'] or ''}  {one['recipient']}{waiting}")
-    raise typer.Exit(1 if any(one["error"] for one in done) else 0)
+    request = {"do": "hold", "act": what, "note": note, "extend_us": given_up_us(settings)}
+    act_on_named(settings, names, request, _line, as_json)
 
 
-def _id(number: int) -> str:
-    from tracker.model import id_text
-
-    return id_text(number)
+def _line(one: dict[str, Any]) -> str:
+    if one["error"]:
+        return f"{one['hold']}: {one['error']}"
+    waiting = f"  ({one['approvals']} of {one['needs']} approvals)" if one["state"] == "open" else ""
+    return f"{one['hold']}: {one['state']}  {one['number'] or ''}  {one['recipient']}{waiting}"

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.commands.console import Config, Json, json_of, load_settings, person, put_json, say, table, warn
+from gateway.commands.console import (
+    Config,
+    Json,
+    json_of,
+    load_settings,
+    person,
+    public_id,
+    put_json,
+    say,
+    table,
+    warn,
+)
 from gateway.commands.reading import clock, operator, reading
 from gateway.trouble import Trouble
 
@@ -63,7 +74,7 @@ def list_(
             to = sorted({r.agency or r.address for r in one.recipients})
             rows.append(
                 (
-                    _id(one.id),
+                    public_id(one.id),
                     one.number or one.kind,
                     clock(one.accepted_us, settings),
                     one.agency or "",
@@ -94,7 +105,7 @@ def show(ref: Ref, config: Config = None, as_json: Json = False) -> None:
         _head(page, settings)
         rows = [
             (
-                _id(r.id),
+                public_id(r.id),
                 r.address,
                 r.agency or "outside",
                 f"E{int(r.grade)} {r.grade.name.lower()}",
@@ -163,7 +174,7 @@ def _find(conn: Connection, ref: str) -> list[int]:
 
 
 def _head(page: LetterPage, settings: Settings) -> None:
-    say(f"{page.number or page.kind}  {_id(page.id)}  {clock(page.accepted_us, settings)}")
+    say(f"{page.number or page.kind}  {public_id(page.id)}  {clock(page.accepted_us, settings)}")
     say(f"from     {page.author_name} <{page.author}>  {page.agency or ''}")
     say(f"subject  {page.subject}")
     if page.message_id:
@@ -174,9 +185,3 @@ def _head(page: LetterPage, settings: Settings) -> None:
     for one in page.submissions:
         where = " ".join(str(x) for x in (one.door, one.peer, one.tls, one.account) if x)
         say(f"arrived  {clock(one.at_us, settings)}  {one.size} octets  {where}  sha256 {one.sha256.hex()}")
-
-
-def _id(number: int) -> str:
-    from tracker.model import id_text
-
-    return id_text(number)

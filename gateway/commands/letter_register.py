@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.commands.console import Config, Json, load_settings, names_from, person, put_json, say, warn
+from gateway.commands.console import Config, Json, load_settings
+from gateway.commands.named import act_on_named
 
 Names = Annotated[
     list[str],
@@ -86,32 +87,18 @@ def close(
 
 
 def _act(what: str, names: list[str], agency: str, config: Config, as_json: bool, **more: str) -> None:
-    from gateway.acts import perform
     from gateway.registry import shapes
     from policies.directory import load_directory
 
     settings = load_settings(config)
-    wanted = names_from(names)
-    if not wanted:
-        say("nothing to do")
-        return
     directory = load_directory(settings.directory.path, (settings.gateway.domain,))
-    request: dict[str, Any] = {
-        "do": "registry",
-        "act": what,
-        "names": wanted,
-        "agency": agency,
-        "person": person(),
-        "shapes": shapes(directory, settings.numbers.incoming),
-        **more,
-    }
-    done: list[dict[str, Any]] = perform(settings, request)["done"]
-    for one in done:
-        if as_json:
-            put_json(one)
-        elif one["error"]:
-            incoming = f" ({one['incoming']})" if one["incoming"] else ""
-            warn(f"{one['letter']} {one['agency']}".rstrip() + f": {one['error']}{incoming}")
-        else:
-            say(f"{one['letter']} {one['agency']}: {one['stage']}  {one['incoming'] or ''}".rstrip())
-    raise typer.Exit(1 if any(one["error"] for one in done) else 0)
+    known = shapes(directory, settings.numbers.incoming)
+    request: dict[str, Any] = {"do": "registry", "act": what, "agency": agency, "shapes": known, **more}
+    act_on_named(settings, names, request, _line, as_json)
+
+
+def _line(one: dict[str, Any]) -> str:
+    who = f"{one['letter']} {one['agency']}".rstrip()
+    if one["error"]:
+        return f"{who}: {one['error']}" + (f" ({one['incoming']})" if one["incoming"] else "")
+    return f"{who}: {one['stage']}  {one['incoming'] or ''}".rstrip()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,14 +12,18 @@ from gateway.commands.console import (
     Json,
     json_of,
     load_settings,
-    names_from,
-    person,
+    public_id,
     put_json,
     say,
     table,
     warn,
 )
+from gateway.commands.named import act_on_named, given_up_us, show_named
 from gateway.commands.reading import clock, reading
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+    from tracker.queue_list import Try, Waiting
 
 app = typer.Typer(no_args_is_help=True, help="The queue: list, show, retry, hold, release, cancel, requeue.")
 
@@ -58,7 +63,7 @@ def list_(
         return
     rows = [
         (
-            _id(one.id),
+            public_id(one.id),
             one.number or "",
             one.state.value,
             clock(one.accepted_us, settings),
@@ -95,28 +100,28 @@ def show(names: Names, config: Config = None, as_json: Json = False) -> None:
     from tracker.queue_list import one_delivery
 
     settings = load_settings(config)
-    missing = False
     with reading(settings) as conn:
-        for name in names_from(names):
-            found = find(conn, name)
-            if not found:
-                warn(f"{name}: no delivery of this id or number")
-                missing = True
-            for delivery_id, _ in found:
-                one, attempts = one_delivery(conn, delivery_id)
-                if as_json:
-                    put_json(json_of(one) | {"tries": json_of(attempts)})
-                    continue
-                head = f"{_id(one.id)}  {one.state.value}  {one.number or 'no number'}"
-                say(f"{head}  {one.sender or '<>'} -> {one.recipient} by {one.hop}")
-                for a in attempts:
-                    ended = clock(a.ended_us, settings) if a.ended_us else "not noted: in doubt"
-                    say(f"  {clock(a.started_us, settings)} .. {ended}  {a.peer or ''} {a.tls or ''}")
-                    say(f"    {a.reply or a.result or ''}")
-                if one.state.value == "queued":
-                    due, end = clock(one.next_us, settings), clock(one.expires_us, settings)
-                    say(f"  next attempt {due}, given up {end}")
-    raise typer.Exit(1 if missing else 0)
+
+        def put(found: tuple[int, object]) -> None:
+            one, attempts = one_delivery(conn, found[0])
+            if as_json:
+                put_json(json_of(one) | {"tries": json_of(attempts)})
+            else:
+                _show(one, attempts, settings)
+
+        show_named(names, "delivery", lambda name: find(conn, name), put)
+
+
+def _show(one: Waiting, attempts: Sequence[Try], settings: Settings) -> None:
+    head = f"{public_id(one.id)}  {one.state.value}  {one.number or 'no number'}"
+    say(f"{head}  {one.sender or '<>'} -> {one.recipient} by {one.hop}")
+    for a in attempts:
+        ended = clock(a.ended_us, settings) if a.ended_us else "not noted: in doubt"
+        say(f"  {clock(a.started_us, settings)} .. {ended}  {a.peer or ''} {a.tls or ''}")
+        say(f"    {a.reply or a.result or ''}")
+    if one.state.value == "queued":
+        due, end = clock(one.next_us, settings), clock(one.expires_us, settings)
+        say(f"  next attempt {due}, given up {end}")
 
 
 @app.command()
@@ -150,33 +155,10 @@ def requeue(names: Names, config: Config = None, as_json: Json = False) -> None:
 
 
 def _act(what: str, names: list[str], config: Config, as_json: bool) -> None:
-    from gateway.acts import perform
-    from tracker.model import now_us
-
     settings = load_settings(config)
-    wanted = names_from(names)
-    if not wanted:
-        say("nothing to do")
-        return
-    request = {
-        "do": "queue",
-        "act": what,
-        "names": wanted,
-        "person": person(),
-        "extend_us": now_us() + int(settings.relay.give_up_after.total_seconds() * 1_000_000),
-    }
-    done: list[dict[str, Any]] = perform(settings, request)["done"]
-    for one in done:
-        if as_json:
-            put_json(one)
-        elif one["error"]:
-            warn(f"{one['delivery']}: {one['error']}")
-        else:
-            say(f"{one['delivery']}: {one['state']}  {one['recipient']}")
-    raise typer.Exit(1 if any(one["error"] for one in done) else 0)
+    request = {"do": "queue", "act": what, "extend_us": given_up_us(settings)}
+    act_on_named(settings, names, request, _line, as_json)
 
 
-def _id(number: int) -> str:
-    from tracker.model import id_text
-
-    return id_text(number)
+def _line(one: dict[str, Any]) -> str:
+    return f"{one['delivery']}: " + (one["error"] or f"{one['state']}  {one['recipient']}")

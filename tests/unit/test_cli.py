@@ -321,6 +321,14 @@ def test_an_empty_queue(home: Path, wasl: Shell) -> None:
     assert wasl("queue", "list", "--state", "lost").status == 2
 
 
+def test_a_refusal_says_why(home: Path, wasl: Shell) -> None:
+    said = wasl("hold", "refuse", "MOF/2026/000001")
+    assert said.status == 2 and "--note" in said.err
+    said = wasl("hold", "refuse", "MOF/2026/000001", "--note", "the annex is missing")
+    assert said.status == 1 and "no hold of this id or number" in said.err
+    assert wasl("hold", "show", "MOF/2026/000001").status == 1
+
+
 def test_looking_for_letters_is_itself_recorded(home: Path, wasl: Shell) -> None:
     assert wasl("letter", "list", "to:MOH", "secret").status == 0
     said = wasl("letter", "show", "MOF/2026/000001")

@@ -121,10 +121,17 @@ def one_hold(record: Record, **terms: Any) -> Hold:
     return found[-1]
 
 
-def decide(record: Record, hold_id: int, person: Viewer, what: Act = Act.RELEASE, note: str = "") -> Decided:
+def decide(
+    record: Record, hold_id: int, person: Viewer, what: Act = Act.RELEASE, note: str | None = None
+) -> Decided:
     at = now_us()
     decision = Decision(
-        hold_id=hold_id, person=person, act=what, at_us=at, expires_us=at + 120 * HOUR, note=note
+        hold_id=hold_id,
+        person=person,
+        act=what,
+        at_us=at,
+        expires_us=at + 120 * HOUR,
+        note=note if note is not None else "not as it is" if what is Act.REFUSE else "",
     )
     return record.decide([decision])[0]
 
@@ -201,6 +208,13 @@ def test_two_different_persons_are_needed_and_each_act_is_evidence(record: Recor
     assert len(claim(record)) == 1
     assert decide(record, one.id, ADMIN).bar is Bar.DECIDED
     whole(record)
+
+
+def test_a_refusal_says_why(record: Record) -> None:
+    one = one_hold(record)
+    assert decide(record, one.id, WHOLE, Act.REFUSE, " \n").bar is holds.Bar.REASON
+    assert page(record, one.id).state is HoldState.OPEN and not page(record, one.id).approvals
+    assert decide(record, one.id, WHOLE, Act.REFUSE, "the annex is missing").bar is None
 
 
 def test_a_refusal_decides_whatever_was_approved(record: Record) -> None:

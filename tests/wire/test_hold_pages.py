@@ -210,6 +210,10 @@ def test_many_are_decided_at_once_and_each_is_told(tmp_path: Path) -> None:
             assert "audit.all" in page and "mof.follow" in page
         assert states(house)["pair"] == "released"
         with browser(base, "ab.follow") as client:
+            silent = client.post(
+                "/holds/decide", data={"act": "refuse", "id": ids(house, "named"), "note": " "}
+            )
+            assert "للرفض سبب يُذكر" in silent.text and states(house)["named"] == "open"
             note = '<img src=x onerror="alert(1)">'
             answer = client.post(
                 "/holds/decide", data={"act": "refuse", "id": ids(house, "named"), "note": note}
