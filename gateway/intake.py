@@ -248,7 +248,10 @@ class Intake:
             a = self._drafting.acceptance(
                 conn, envelope, octets, reading.facts, read, decision, policy, others
             )
-            accepted: Accepted = await self._crossing.at_record(self._record.accept_desk, a)
+            written = self._crossing.at_record(self._record.accept_desk, a)
+            if self._relay is not None:
+                self._relay.begin()  # others are sent while this one is written
+            accepted: Accepted = await written
             if accepted.claims and self._relay is not None:
                 self._relay.take(accepted.claims)
             wire_id, number = id_text(a.submission_id), accepted.number

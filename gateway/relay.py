@@ -43,6 +43,7 @@ _log = logging.getLogger("wasl.relay")
 TOGETHER = 100  # recipients in one transaction
 HELD = 64 * 1024 * 1024  # octets of letters being sent, or waiting for it in memory
 SMALL = 65_536  # octets: what is smaller needs no share of the budget
+_MOMENT_S = 0.005
 APART = 5  # up to so many recipients at a hop each get a return address of their own (DESIGN §9)
 
 _UNREACHED = frozenset({Stage.CONNECT, Stage.GREETING, Stage.HELLO, Stage.STARTTLS, Stage.AUTH})
@@ -94,6 +95,8 @@ class Relay:
         self._by_hop: Counter[str] = Counter()
         self._sick: dict[str, _Sick] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ready: list[list[Claim]] = []  # taken, and to be begun in a moment
+        self._beginning: asyncio.TimerHandle | None = None
         self._woken = asyncio.Event()
         self._more = False  # the last look found as much as was asked for
         self._stopping = False
@@ -120,15 +123,33 @@ class Relay:
         self._woken.set()
 
     def take(self, claims: Sequence[Claim]) -> None:
-        """Send these, in tasks of their own."""
+        """Send these, in tasks of their own, which begin with the next :meth:`begin` or in a moment.
+
+        So the answers to the clients whose letters these are go out first.
+        """
         for batch in _batches(claims):
             self._in_flight += len(batch)
             self._by_hop[batch[0].hop] += len(batch)
             self._handed += _in_memory(batch)
+            self._ready.append(batch)
+        metrics.IN_FLIGHT.set(self._in_flight)
+        if self._ready and self._beginning is None:
+            self._beginning = asyncio.get_running_loop().call_later(_MOMENT_S, self._begin)
+
+    def begin(self) -> None:
+        """Begin what was taken: this process has nothing to do until the record has written something."""
+        if self._ready:
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        if self._beginning is not None:
+            self._beginning.cancel()
+            self._beginning = None
+        ready, self._ready = self._ready, []
+        for batch in ready:
             task = asyncio.create_task(self._deliver(batch))
             self._tasks.add(task)  # a task that nobody holds may be collected while it waits
             task.add_done_callback(self._tasks.discard)
-        metrics.IN_FLIGHT.set(self._in_flight)
 
     async def run(self) -> None:
         """Claim and send until :meth:`stop`."""
@@ -176,6 +197,7 @@ class Relay:
         """Take nothing more; let what is under way finish for up to ``grace_s`` seconds."""
         self._stopping = True
         self._woken.set()
+        self._begin()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace_s)
         for task in set(self._tasks):

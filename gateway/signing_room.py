@@ -12,6 +12,7 @@ and the next order opens a new room. Run as ``python -m gateway.signing_room FD`
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import mmap
 import os
@@ -198,8 +199,11 @@ def work(sock: socket.socket) -> None:
     """Answer orders until the other end is closed."""
     room = _Room()
     buffer = bytearray()
-    while data := sock.recv(_READ):
-        buffer += data
+    gc.freeze()  # what is here stays
+    gc.set_threshold(20_000, 20, 20)
+    arrived = memoryview(bytearray(_READ))
+    while count := sock.recv_into(arrived):
+        buffer += arrived[:count]
         at = 0
         out: list[bytes] = []
         with memoryview(buffer) as view:

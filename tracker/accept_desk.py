@@ -9,6 +9,7 @@ gets the further recipients as deliveries of the same number (:mod:`tracker.same
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -51,11 +52,13 @@ class AcceptDesk(Desk):
         self._registers = registers
         self._accepted = accepted
         self._stored: set[str] = set()  # objects of a group under way: it may be tried again in parts
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="wasl-objects")
 
     def archive_key(self, a: Acceptance) -> str:
         return self._archive.key_for(a.submission_id, a.at_us)
 
-    def before(self, payloads: Sequence[Acceptance]) -> None:
+    def before(self, payloads: Sequence[Acceptance]) -> Callable[[], None] | None:
+        """Store the objects: beside the writing of the rows, unless that would hold locks for long."""
         keyed = [(self.archive_key(a), a.octets) for a in payloads]
         # What is neither in memory nor a spool file was stored by who spooled it (tracker.record_room).
         items = [
@@ -63,9 +66,19 @@ class AcceptDesk(Desk):
             for key, octets in keyed
             if key not in self._stored and (octets.memory is not None or octets.spooled)
         ]
-        if items:
+        if not items:
+            return None
+        if self._archive.slow:
             self._archive.store(items)
             self._stored.update(key for key, _ in items)
+            return None
+        stored = self._beside.submit(self._archive.store, items)
+
+        def durable() -> None:
+            stored.result()
+            self._stored.update(key for key, _ in items)
+
+        return durable
 
     def inside(self, conn: Connection, payloads: Sequence[Acceptance]) -> list[Accepted]:
         lot = _Lot(self, conn)

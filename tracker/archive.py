@@ -239,6 +239,9 @@ class Archive:
                     files.append(fd)
                     for chunk in octets.chunks(1 << 20):
                         write_all(fd, chunk)
+                    if len(placed) > 1:
+                        # Begin to write it out; the first sync then commits what the file system knows of all.
+                        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             try:
                 self._sync([*files, *moved])
             except OSError:

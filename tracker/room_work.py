@@ -11,6 +11,7 @@ process ends when the gateway closes the socket, or at once when that dies (:mod
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import select
@@ -35,7 +36,7 @@ from tracker.writer import MAX_GROUP, Desk, Errand, Writer
 _log = logging.getLogger("wasl.record")
 
 _PR_SET_PDEATHSIG = 1
-_NOTE_WAITS_S = 0.003
+_NOTE_WAITS_S = 0.01
 
 
 class _Answers:
@@ -124,7 +125,7 @@ class _Press:
         if not letters:
             return
         try:
-            self._accept_desk.before([e.payload for e in letters])
+            self._make_durable(letters)
         except Exception:
             letters = [e for e in letters if self._stored(e)]  # one bad letter takes no neighbour down
         if letters:
@@ -132,12 +133,17 @@ class _Press:
 
     def _stored(self, errand: Errand) -> bool:
         try:
-            self._accept_desk.before([errand.payload])
+            self._make_durable([errand])
         except Exception as error:
             self._complain(error)
             self._answers.settle([(errand.token, None, error)])
             return False
         return True
+
+    def _make_durable(self, letters: list[Errand]) -> None:
+        under_way = self._accept_desk.before([e.payload for e in letters])
+        if under_way is not None:
+            under_way()
 
     def _write_staged(self) -> None:
         last = False
@@ -172,6 +178,9 @@ def work(sock: socket.socket) -> None:
     answers = _Answers(sock)
     assert isinstance(record.writer, Writer)
     press = _Press(record.writer, record.accept_desk, archive, answers, complain)
+    gc.collect()
+    gc.freeze()  # what is here stays
+    gc.set_threshold(20_000, 20, 20)
     answers.send("ready")
     while (lot := receive(sock)) is not None:
         # Whatever has come while the last group was written makes the next one. Nobody waits for a note: for

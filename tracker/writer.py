@@ -15,6 +15,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -52,7 +53,7 @@ class Errand:
     """One thing to be written.
 
     ``desk`` takes all payloads of the group that are meant for it and returns one result for
-    each; ``before`` is done for all of them outside the transaction (the archive's syncs).
+    each; ``before`` is begun for all of them ahead of the transaction (the archive's syncs).
     """
 
     desk: Desk
@@ -66,8 +67,13 @@ class Desk(ABC):
 
     order = 5
 
-    def before(self, payloads: Sequence[Any]) -> None:  # noqa: B027 - most desks have nothing to do here
-        """Make durable what the rows will point to; raises OSError."""
+    def before(self, payloads: Sequence[Any]) -> Callable[[], None] | None:
+        """Make durable what the rows will point to, or begin to; raises OSError.
+
+        What is returned is called before COMMIT, once the rows are written, and must return only when all
+        is durable; it raises OSError, and may be called again.
+        """
+        return None
 
     @abstractmethod
     def inside(self, conn: Connection, payloads: Sequence[Any]) -> list[Any]:
@@ -213,21 +219,29 @@ class Writer:
         for errand in group:
             desks.setdefault(id(errand.desk), (errand.desk, []))[1].append(errand)
         lots = sorted(desks.values(), key=lambda lot: lot[0].order)
-        for desk, errands in lots:
-            desk.before([e.payload for e in errands])
         done: list[tuple[Desk, list[Errand], list[Any]]] = []
+        under_way: list[Callable[[], None]] = []
         try:
+            for desk, errands in lots:
+                begun = desk.before([e.payload for e in errands])
+                if begun is not None:
+                    under_way.append(begun)
             conn = self._connection()
             with conn.begin() as transaction:
                 for desk, errands in lots:
                     done.append((desk, errands, desk.inside(conn, [e.payload for e in errands])))
                 if self._before_commit is not None:
                     self._before_commit(conn)
+                for durable in under_way:
+                    durable()
                 try:
                     transaction.commit()
                 except Exception as error:
                     raise CommitFailed(f"the commit failed: {error}") from error
         except BaseException as error:
+            for durable in under_way:
+                with suppress(Exception):
+                    durable()  # nothing goes on behind the back of the next try
             for desk, _ in lots:
                 if isinstance(error, CommitFailed):
                     desk.doubted()
