@@ -10,16 +10,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from enum import StrEnum
 
 from dashboard.language import N_
 from tracker.access import Role, Viewer
 from tracker.filing import may_file
 
-if TYPE_CHECKING:
-    from dashboard.visit import Visit
-
 COUNT_SECONDS = 5.0
+
+
+class Count(StrEnum):
+    """A number beside an entry of the navigation."""
+
+    LATE = "late"  # answers that the viewer's agency owes late
+    HOLDS = "holds"  # letters that wait for approval
+    INCOMING = "incoming"  # letters that wait for the viewer's registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,21 +52,20 @@ def may_see_refusals(viewer: Viewer) -> bool:
     return viewer.role in (Role.ADMIN, Role.COMPLIANCE)
 
 
-def sections(visit: Visit) -> list[Section]:
-    """What the account of a visit finds in the navigation, in order."""
-    viewer, desk = visit.viewer, visit.desk
+def sections(viewer: Viewer, count: Callable[[Count], int], *, policy: bool) -> list[Section]:
+    """What an account finds in the navigation, in order; ``policy``: there is one to be looked at here."""
     out = [Section(key="letters", href="/letters", name=N_("Letters"))]
     if viewer.agency is not None or viewer.sees_all:
-        late = visit.counts.get(("late", viewer), visit.late_here)
+        late = count(Count.LATE)
         out.append(Section(key="follow-up", href="/follow-up", name=N_("Follow-up"), count=late))
-    waiting = visit.counts.get(("holds", viewer), visit.open_holds)
+    waiting = count(Count.HOLDS)
     if waiting or viewer.role is not Role.VIEWER:
         out.append(Section(key="holds", href="/holds", name=N_("Held for approval"), count=waiting))
     if viewer.agency is not None or viewer.sees_all:
         own = viewer.agency is not None and may_file(viewer, viewer.agency)
-        untaken = visit.counts.get(("incoming", viewer), visit.untaken) if own else 0
+        untaken = count(Count.INCOMING) if own else 0
         out.append(Section(key="register", href="/register", name=N_("Incoming register"), count=untaken))
-    if desk.policy is not None and may_see_policy(viewer):
+    if policy and may_see_policy(viewer):
         out.append(Section(key="policy", href="/policy", name=N_("Policies")))
     elif may_see_refusals(viewer):
         out.append(Section(key="refusals", href="/refusals", name=N_("Refused at once")))
@@ -76,9 +80,9 @@ class CountBook:
 
     seconds: float = COUNT_SECONDS
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _kept: dict[tuple[str, Viewer], tuple[float, int]] = field(default_factory=dict)
+    _kept: dict[tuple[Count, Viewer], tuple[float, int]] = field(default_factory=dict)
 
-    def get(self, key: tuple[str, Viewer], count: Callable[[], int]) -> int:
+    def get(self, key: tuple[Count, Viewer], count: Callable[[], int]) -> int:
         now = time.monotonic()
         with self._lock:
             kept = self._kept.get(key)

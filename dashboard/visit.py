@@ -24,7 +24,7 @@ from dashboard import show
 from dashboard.desk import AgencyName, DashboardDesk
 from dashboard.ladder import STEPS
 from dashboard.language import LANGUAGES, Tongue, tongue
-from dashboard.sections import CountBook, Section, may_edit_policy, sections
+from dashboard.sections import Count, CountBook, Section, may_edit_policy, sections
 from policies.faults import Fault
 from tracker import accounts, audit, board, holds, incoming
 from tracker.access import Role, Viewer
@@ -122,22 +122,17 @@ class Visit:
         """Numbers that every page shows."""
         return cast(CountBook, self.request.app.state.counts)
 
-    def open_holds(self) -> int:
-        """How many letters wait for approval, of those that the viewer may know of."""
-        with self.desk.engine.connect() as conn:
-            return holds.count_open(conn, self.viewer)
+    def _count(self, what: Count) -> int:
+        return self.counts.get((what, self.viewer), lambda: self._counted(what))
 
-    def untaken(self) -> int:
-        """How many letters wait at the viewer's agency for its registry."""
+    def _counted(self, what: Count) -> int:
+        viewer = self.viewer
         with self.desk.engine.connect() as conn:
-            return incoming.count_waiting(conn, self.viewer)
-
-    def late_here(self) -> int:
-        """How many answers the viewer's agency owes late."""
-        if self.viewer.agency is None:
-            return 0
-        with self.desk.engine.connect() as conn:
-            return board.late_at(conn, self.viewer.agency, self.now_us)
+            if what is Count.HOLDS:
+                return holds.count_open(conn, viewer)
+            if what is Count.INCOMING:
+                return incoming.count_waiting(conn, viewer)
+            return board.late_at(conn, viewer.agency, self.now_us) if viewer.agency is not None else 0
 
     @property
     def sections(self) -> list[Section]:
@@ -145,7 +140,7 @@ class Visit:
         if self.session is None or self.session.account.must_change:
             return []
         try:
-            return sections(self)
+            return sections(self.viewer, self._count, policy=self.desk.policy is not None)
         except DatabaseError:  # the page that says so must not need the record
             return []
 

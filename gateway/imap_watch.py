@@ -27,7 +27,7 @@ from gateway.hop_probe import context
 from gateway.imap_watch_desk import WatchDesk
 from gateway.imap_watch_mailbox import Pace, WatchedMailbox
 from gateway.imap_watch_search import search
-from gateway.watch_role import Look, Sought
+from gateway.mailbox_look import Look, Sought
 from policies.agency import Mode
 from policies.directory import Directory
 from policies.watch import Watch

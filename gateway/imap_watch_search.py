@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from gateway.imap_watch_client import Unwilling, WatchClient, WatchError, connect
 from gateway.imap_watch_folder import ITEMS, claim
 from gateway.imap_watch_words import Answer, Unspeakable, number, pairs, quoted, uid_set
-from gateway.watch_role import Look, Sought
+from gateway.mailbox_look import Look, Sought
 from policies.watch import Watch
 from tracker.observing import Seen
 

@@ -9,36 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from gateway.mailbox_look import Look as Look
+from gateway.mailbox_look import Sought as Sought
 from gateway.settings_watch import WatchSection
 from policies.directory import Directory
-from tracker.model import Address
 
 if TYPE_CHECKING:
     from gateway.crossing import Crossing
     from gateway.imap_watch import ImapWatch
 
 LOOK_S = 2.0  # between two looks at a directory that names no mailbox
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sought:
-    """A delivery in doubt."""
-
-    agency: str  # that received it
-    number: str
-    message_id: str
-    recipient: Address
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """``found`` is None when it could not be told. ``detail`` is for the evidence: mailbox, folder, uid."""
-
-    found: bool | None
-    detail: dict[str, Any]
 
 
 class WatchRole:

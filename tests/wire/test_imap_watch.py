@@ -14,7 +14,7 @@ import uvloop
 
 from gateway.imap_watch_mailbox import Pace
 from gateway.imap_watch_words import encode_name
-from gateway.watch_role import Sought
+from gateway.mailbox_look import Sought
 from policies.watch import Meaning
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot, dovecot
