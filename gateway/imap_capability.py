@@ -2,8 +2,9 @@
 
 RFC 3501 §7.2.1, RFC 9051 §7.2.2. Hidden is what would close the view or end the proxy's part: COMPRESS (RFC
 4978), UNAUTHENTICATE (RFC 8437: another account on the same connection), URLAUTH (RFC 4467: a message handed
-over outside the session), UIDONLY (RFC 9586: no message numbers), and what belongs to the connection to the
-server alone (STARTTLS, LOGINDISABLED). Everything else passes. Fails: never.
+over outside the session), JMAPACCESS (RFC 9698) and referrals (RFC 2221, RFC 2193), which lead past Wasl,
+UIDONLY (RFC 9586: no message numbers), and what belongs to the connection to the server alone (STARTTLS,
+LOGINDISABLED). Everything else passes, known or not. Fails: never.
 """
 
 from __future__ import annotations
@@ -15,10 +16,21 @@ BEFORE_LOGIN = b"IMAP4rev1 SASL-IR LITERAL+ ID ENABLE IDLE"
 MECHANISMS = b"AUTH=PLAIN AUTH=LOGIN AUTH=XOAUTH2"
 
 # Commands that are answered here: they would take the session out of the proxy's sight or hands.
-REFUSED = frozenset({b"COMPRESS", b"STARTTLS", b"LOGIN", b"AUTHENTICATE", b"UNAUTHENTICATE", b"URLFETCH"})
+REFUSED = frozenset(
+    {
+        b"COMPRESS",
+        b"STARTTLS",
+        b"LOGIN",
+        b"AUTHENTICATE",
+        b"UNAUTHENTICATE",
+        b"URLFETCH",
+        b"GETJMAPACCESS",
+    }
+)
 
 _HIDDEN = re.compile(
-    rb" (?:COMPRESS=[^\s\]]*|STARTTLS|LOGINDISABLED|UNAUTHENTICATE|UIDONLY|URLAUTH(?:=[^\s\]]*)?)"
+    rb" (?:COMPRESS=[^\s\]]*|STARTTLS|LOGINDISABLED|UNAUTHENTICATE|UIDONLY|URLAUTH(?:=[^\s\]]*)?"
+    rb"|JMAPACCESS|LOGIN-REFERRALS|MAILBOX-REFERRALS)"
     rb"(?=[\s\]]|$)",
     re.I,
 )

@@ -1,7 +1,8 @@
 """A client's command as far as the proxy needs it: tag, verb, and of few commands what they are about.
 
-RFC 3501 §6 and RFC 9051 §6, RFC 6851 (MOVE), RFC 4315 (UID EXPUNGE). Nothing is repaired: a command that
-cannot be read this way is still handed to the server, which knows its grammar; it is only not understood.
+RFC 3501 §6 and RFC 9051 §6, RFC 6851 (MOVE), RFC 8508 (REPLACE), RFC 4315 (UID EXPUNGE). Nothing is
+repaired: a command that cannot be read this way is still handed to the server, which knows its grammar; it is
+only not understood.
 
 Fails: :func:`parse` gives a command with an empty verb, :func:`numbers` and :func:`store` give None.
 """
@@ -15,9 +16,10 @@ from gateway.imap_watch_words import decode_name
 
 MOST_NUMBERS = 100  # messages of one command that are looked at
 TAG = 128  # octets of a tag at most
+SAVED = b"$"  # the result of the last SEARCH that was saved (RFC 9051 §6.4.4.1, RFC 5182), numbers or UIDs
 
 _COMMAND = re.compile(rb"([^\s(){%*\"\\+\x00-\x1f\x7f]+) +(UID +)?([A-Za-z0-9.]{1,32})(?: |\r?\n)", re.I)
-_SET = re.compile(rb"(?:\d{1,10}|\*)(?::(?:\d{1,10}|\*))?(?:,(?:\d{1,10}|\*)(?::(?:\d{1,10}|\*))?)*")
+_SET = re.compile(rb"\$|(?:\d{1,10}|\*)(?::(?:\d{1,10}|\*))?(?:,(?:\d{1,10}|\*)(?::(?:\d{1,10}|\*))?)*")
 _STORE = re.compile(
     rb"(?:\([^()]*\) )?([+-]?)FLAGS(?:\.SILENT)? (?:\(([^()\"{]*)\)|([^()\"{\s]+(?: [^()\"{\s]+)*))\r?\n\Z",
     re.I,
@@ -56,6 +58,8 @@ def the_set(rest: bytes) -> tuple[bytes, bytes]:
 
 def numbers(text: bytes, last: int | None = None, most: int = MOST_NUMBERS) -> list[int] | None:
     """The numbers of a sequence set, ``*`` being ``last``; None when they are too many or not known."""
+    if text == SAVED:
+        return None
     found: set[int] = set()
     for part in text.split(b","):
         low_text, colon, high_text = part.partition(b":")
@@ -88,7 +92,9 @@ def folder(text: bytes) -> str:
 
 
 def covers(text: bytes, number: int) -> bool:
-    """True when a sequence set names ``number``; ``*`` is taken to be beyond all."""
+    """True when a sequence set names ``number``; ``*`` is taken to be beyond all, ``$`` to be empty."""
+    if text == SAVED:
+        return False
     for part in text.split(b","):
         low_text, colon, high_text = part.partition(b":")
         low = 1 << 32 if low_text == b"*" else int(low_text)

@@ -357,7 +357,8 @@ def read_id(rest: bytes) -> dict[str, str]:
         for m in re.finditer(rb'"((?:[^"\\\r\n]|\\["\\])*)"|NIL', rest[:8192], re.I)
     ]
     pairs = zip(words[0::2], words[1::2], strict=False)
-    clean = ((k.lower()[:30], v) for k, v in pairs if v and '"' not in v and "\\" not in v)
+    # Nothing that would need an escape: cut at its bound, it would end the string elsewhere.
+    clean = ((k.lower()[:30], v) for k, v in pairs if v and not set('"\\') & set(k + v))
     return dict(list(clean)[:_ID_PAIRS])
 
 

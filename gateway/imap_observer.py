@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
-from gateway.imap_command import MOST_NUMBERS, Command, covers, folder, numbers, store, the_set
+from gateway.imap_command import MOST_NUMBERS, SAVED, Command, covers, folder, numbers, store, the_set
 
 HEADER = 16_384  # octets of a message's beginning in which its header is looked for
 _KNOWN = 64  # messages remembered
@@ -137,16 +137,20 @@ class Observer:
             messages = the_set(command.rest)[0] if command.uid else b""
             return Act("deleted", uid=command.uid, of=messages, first=not self._read_only)
         verb = b"MOVE" if verb == b"XMOVE" else verb  # an older name, of Cyrus
-        if verb not in (b"STORE", b"COPY", b"MOVE"):
+        if verb not in (b"STORE", b"COPY", b"MOVE", b"REPLACE"):
             return None
         messages, rest = the_set(command.rest)
         if not messages:
             return None
-        act = Act(verb.decode().lower(), uid=command.uid, of=messages, first=verb == b"MOVE")
+        # What was saved of a search names the same messages to a command with UID and to one without.
+        act = Act(verb.decode().lower(), uid=command.uid or messages == SAVED, of=messages)
+        act.first = verb in (b"MOVE", b"REPLACE")  # afterwards they are elsewhere, or no more
         if verb == b"STORE":
             act.values = tuple(_meanings(store(rest) or ()))
             if not act.values:
                 return None
+        elif verb == b"REPLACE":
+            act.values = (("deleted", ""),)
         else:
             act.values = (("moved" if verb == b"MOVE" else "copied", folder(rest)),)
         act.place = self._folder
@@ -314,7 +318,7 @@ class Observer:
         return None
 
     def _before(self, act: Act) -> Question:
-        if act.uid and act.kind == "move":
+        if act.uid and act.kind in ("move", "replace"):
             self._settle_known(act)
         if act.letters is None:
             act.letters = yield from self._letters(act)
@@ -330,7 +334,7 @@ class Observer:
         """The letters among the messages of an act, asking for those that are not known."""
         if act.kind in ("close", "deleted"):
             answer = yield b"SEARCH DELETED" + (b" UID " + act.set if act.set else b"")
-            return (yield from self._rows(answer.numbers)) if answer.ok else []
+            return (yield from self._rows(answer.numbers, act.set or SAVED)) if answer.ok else []
         if act.names is not None:
             return (yield from self._rows(act.names))
         uids = numbers(act.set)
@@ -342,9 +346,11 @@ class Observer:
         if len(which) > 1500:
             return known
         answer = yield b"SEARCH UID " + which
-        return known + [x for x in (yield from self._rows(answer.numbers)) if x not in known]
+        return known + [x for x in (yield from self._rows(answer.numbers, act.set)) if x not in known]
 
-    def _rows(self, found: list[int]) -> Generator[bytes, Answer, list[Letter]]:
+    def _rows(self, found: list[int], of: bytes = SAVED) -> Generator[bytes, Answer, list[Letter]]:
+        """The letters among these messages; a server that renumbers between two commands of ours (RFC 5465)
+        may show another message than was meant, which its UID tells where ``of`` names UIDs."""
         if not found or len(found) > MOST_NUMBERS:
             return []
         answer = yield b"FETCH " + b",".join(b"%d" % n for n in found) + b" " + QUESTION
@@ -353,7 +359,7 @@ class Observer:
             letter, _ = read_header(row.header + b"\r\n\r\n")
             if row.uid:
                 self._remember(row.uid, letter)
-            if letter is not None:
+            if letter is not None and (of == SAVED or not row.uid or covers(of, row.uid)):
                 letters.append(letter)
         return letters
 

@@ -23,6 +23,7 @@ from dataclasses import replace
 
 from gateway import metrics
 from gateway.failures import Failures
+from gateway.imap_fault import log_fault
 from gateway.imap_login import LONGEST, Dialogue, Door, Gone, Visitor
 from gateway.imap_observer import Observer, Sight
 from gateway.imap_session import ImapSession
@@ -76,6 +77,7 @@ class ImapProxy:
     ) -> list[tuple[str, int]]:
         """Listen on every address of ``host``; returns them. Raises OSError."""
         _more_descriptors()
+        _no_core()
         if tls is not None:
             tls.num_tickets = 0  # a session that lasts for days needs none, and each costs memory
         door = Door(
@@ -164,8 +166,8 @@ class ImapProxy:
             wire.write(b"* BYE The gateway is stopping\r\n")
         except (Gone, OSError, EOFError, TimeoutError):
             pass
-        except Exception:
-            log.exception("an IMAP dialogue is ended by a fault")
+        except Exception as error:
+            log_fault(log, "an IMAP dialogue is ended by a fault", error)
         finally:
             if not lives:
                 if wire.made:
@@ -289,6 +291,11 @@ async def listening(host: str, port: int, backlog: int) -> list[socket.socket]:
             sock.close()
         raise
     return made
+
+
+def _no_core() -> None:
+    """A process that dies must not leave other people's mail in a file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _more_descriptors() -> None:

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from gateway.imap_capability import REFUSED, filtered
 from gateway.imap_command import numbers, parse, the_set
+from gateway.imap_fault import log_fault
 from gateway.imap_framing import Commands, Go, Responses
 from gateway.imap_login import client_name, read_id
 from gateway.imap_observer import Act, Answer, Observer, Question, Row
@@ -36,6 +37,7 @@ _BY_NUMBER = frozenset({b"FETCH", b"STORE", b"SEARCH", b"COPY", b"MOVE", b"SORT"
 _MINE = b"wasl" + secrets.token_hex(5).encode() + b"."
 _ANSWER = re.compile(rb"\* (\d{1,10}) FETCH \(", re.I)
 _UID = re.compile(rb"\bUID (\d{1,10})", re.I)
+_CORRELATED = re.compile(rb'\* ESEARCH \(TAG "([^"\r\n]*)"\)', re.I)
 _FLAGS = re.compile(rb"(?:FLAGS \([^()\"]*\)|MODSEQ \(\d+\))", re.I)
 _NUMBERED = re.compile(rb"\* (?:\d{1,10} (?:EXPUNGE|EXISTS|RECENT|FETCH)|VANISHED)\b", re.I)
 _GONE = re.compile(rb"\* (?:\d{1,10} EXPUNGE|VANISHED)\b", re.I)
@@ -142,8 +144,8 @@ class ImapSession:
                 self._client.go(HELD)
             if self._said:
                 self._speak()
-        except Exception:
-            self._broken()
+        except Exception as error:
+            self._broken(error)
 
     def from_upstream(self, data: bytes) -> None:
         try:
@@ -155,8 +157,8 @@ class ImapSession:
             if self._stirred:
                 self._stirred = False
                 self._next()
-        except Exception:
-            self._broken()
+        except Exception as error:
+            self._broken(error)
 
     def _next(self) -> None:
         """A command ended, or the server agreed to a literal: what waits may go on."""
@@ -335,8 +337,8 @@ class ImapSession:
         except StopIteration:
             self._ask_no_more(inquiry)
             return
-        except Exception:
-            self._turn_off()
+        except Exception as error:
+            self._turn_off(error)
             self._ask_no_more(inquiry)
             return
         self._number += 1
@@ -358,6 +360,9 @@ class ImapSession:
         inquiry.row = None
         start = line[:10].upper()
         if start.startswith((b"* SEARCH", b"* ESEARCH")):
+            whose = _CORRELATED.match(line)
+            if whose is not None and whose[1] != inquiry.tag:
+                return False  # RFC 5267 §4.3: news of a search of the client's that it has kept open
             inquiry.numbers = _found(line)
             return True
         match = _ANSWER.match(line)
@@ -406,17 +411,17 @@ class ImapSession:
         """The observer's view of it; what it raises turns it off, and the session goes on."""
         try:
             return look(*what)
-        except Exception:
-            self._turn_off()
+        except Exception as error:
+            self._turn_off(error)
             return None
 
-    def _turn_off(self) -> None:
-        log.exception("the observer of an IMAP session failed; the session goes on unwatched")
+    def _turn_off(self, error: Exception) -> None:
+        log_fault(log, "the observer of an IMAP session failed; the session goes on unwatched", error)
         self.observer = None
         self._owner.off()
 
-    def _broken(self) -> None:
-        log.exception("an IMAP session is ended by a fault")
+    def _broken(self, error: Exception) -> None:
+        log_fault(log, "an IMAP session is ended by a fault", error)
         self.end()
 
     def say_bye(self, text: bytes) -> None:

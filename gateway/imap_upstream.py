@@ -110,6 +110,19 @@ async def enter(
         raise
 
 
+async def offers(server: ImapServer, timeout_s: float) -> frozenset[bytes]:
+    """What a server says it can before a login, with TLS as :func:`enter` would have it.
+
+    Raises OSError, EOFError, ValueError, TimeoutError and TooLong, for whoever wants to tell them apart.
+    """
+    wire = Wire()
+    try:
+        async with asyncio.timeout(timeout_s):
+            return (await _Talk.open(server, wire, timeout_s)).offered
+    finally:
+        wire_end(wire)
+
+
 def wire_end(wire: Wire) -> None:
     """Close a wire that may never have been connected."""
     if wire.made:
@@ -153,6 +166,10 @@ class _Talk:
             talk._lines.forget()
             await talk._learn(b"")
         return talk
+
+    @property
+    def offered(self) -> frozenset[bytes]:
+        return self._offered
 
     async def _learn(self, line: bytes) -> None:
         """Read the capabilities from a line, or ask for them."""

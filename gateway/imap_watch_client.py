@@ -21,6 +21,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+import os
 import re
 import socket
 import ssl
@@ -475,6 +476,6 @@ def tls_words(error: BaseException) -> str:
         return f"TLS: {error.reason or error}"
     if isinstance(error, socket.gaierror):
         return f"its name is not known: {error.strerror}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()  # asyncio's own words name an address that was said already
     return str(error) or type(error).__name__

@@ -58,6 +58,7 @@ class NextHop:
     password: str | None = field(default=None, repr=False)
     final: bool = False  # its 250 is the mailbox (E3)
     max_connections: int = 20
+    line: int = field(default=0, compare=False)  # of its entry in the agency's file
 
     @property
     def is_final(self) -> bool:
@@ -88,6 +89,7 @@ class SignIn:
     verify: bool = True
     ca: Path | None = None
     user_form: str = "address"  # what is sent as user name: the address or its local part
+    line: int = field(default=0, compare=False)  # of its entry in the agency's file
 
     def user_name(self, account: Address) -> str:
         return account.local if self.user_form == "local" else str(account)
@@ -105,6 +107,7 @@ class ImapServer:
     user_form: str = "address"  # what is sent as user name: the address or its local part
     domains: tuple[str, ...] = ()  # whose mailboxes it holds; none: all of the agency's
     client_address: str = "auto"  # how it learns the client's address: auto, id, xclient, none
+    line: int = field(default=0, compare=False)  # of its entry in the agency's file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -202,6 +202,7 @@ class HopEntry(Entry):
             password=password,
             final=self.final,
             max_connections=self.max_connections,
+            line=files.line,
         )
 
 
@@ -240,6 +241,7 @@ class SignInEntry(Entry):
             verify=self.verify,
             ca=files.existing(self.ca, "ca"),
             user_form=self.user_form,
+            line=files.line,
         )
 
 
@@ -275,6 +277,7 @@ class ImapEntry(Entry):
             user_form=self.user_form,
             domains=tuple(self.domains),
             client_address=self.client_address,
+            line=files.line,
         )
 
 
@@ -346,6 +349,7 @@ class WatchEntry(Entry):
             password=password or "",
             folders=tuple(self.folders.items()),
             keywords=tuple(self.keywords.items()),
+            line=files.line,
         )
 
 
@@ -493,10 +497,16 @@ class Files:
 
     folder: Path
     report: Callable[[tuple[int | str, ...], str, str], None]
+    line_of: Callable[[tuple[int | str, ...]], int]
     loc: tuple[int | str, ...] = ()
 
     def under(self, *loc: int | str) -> Files:
-        return Files(self.folder, self.report, (*self.loc, *loc))
+        return replace(self, loc=(*self.loc, *loc))
+
+    @property
+    def line(self) -> int:
+        """Of the entry in the agency's file."""
+        return self.line_of(self.loc)
 
     def existing(self, path: Path | None, key: str) -> Path | None:
         """The path made absolute; a fault when it is no file that can be read."""

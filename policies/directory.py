@@ -240,7 +240,8 @@ def _agency(
     def report(where: Loc, message: str, hint: str) -> None:
         faults.append(document.fault((*loc, *where), message, hint))
 
-    return entry.build(Files(folder, report), (document.file, document.place((*loc, "code"))[0]))
+    files = Files(folder, report, lambda where: document.place((*loc, *where))[0])
+    return entry.build(files, (document.file, document.place((*loc, "code"))[0]))
 
 
 def _doubles(read: list[tuple[Agency, Document, Loc]], reserved: frozenset[str]) -> Iterator[Fault]:

@@ -46,6 +46,7 @@ class Watch:
     password: str = field(repr=False)
     folders: tuple[tuple[str, Meaning], ...]  # names as people write them, "/" between the levels
     keywords: tuple[tuple[str, Meaning], ...] = ()
+    line: int = field(default=0, compare=False)  # of its entry in the agency's file
 
     @property
     def key(self) -> str:

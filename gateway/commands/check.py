@@ -1,8 +1,8 @@
 """``wasl check``: everything that can be wrong with a gateway, all of it at once.
 
 Settings, directory and policy with file and line; keys, certificates and folders; the database; and
-unless ``--offline`` the DNS records of the DKIM keys and a short dialogue with every next hop. Exit
-status 1 when there is a fault; warnings alone are no fault.
+unless ``--offline`` the DNS records of the DKIM keys and a short dialogue with every next hop and every
+server of passwords or mailboxes. Exit status 1 when there is a fault; warnings alone are no fault.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway.trouble import Trouble
 if TYPE_CHECKING:
     from gateway.settings import Settings
     from gateway.sign import SigningKey
-    from policies.agency import NextHop, SignIn
+    from policies.agency import Agency, NextHop, SignIn
     from policies.directory import Directory
     from policies.faults import Fault
     from tracker.model import Address
@@ -119,7 +119,7 @@ def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Itera
         yield from _policy_in_force(settings, policy.version)
     except ConfigFaults as e:
         yield from (_fault("policy", fault) for fault in e.faults)
-    yield from _listening(settings)
+    yield from _listening(settings, directory)
     yield from _secrets(settings)
     yield from _certificates(settings)
     yield from _data(settings)
@@ -186,11 +186,20 @@ def _interpreter() -> Iterator[Finding]:
         yield Finding(level="warning", about="interpreter", text=text)
 
 
-def _listening(settings: Settings) -> Iterator[Finding]:
+def _listening(settings: Settings, directory: Directory | None) -> Iterator[Finding]:
     if not settings.listen:
         yield Finding(
             level="warning", about="listen", text="no [[listen]] entry: the gateway takes no letters"
         )
+    if any(entry.door.mailboxes for entry in settings.listen):
+        if directory is not None and not any(a.imap for a in directory):
+            text = "a [[listen]] entry for imap or imaps, but no agency has `imap:`: nobody can sign in there"
+            yield Finding(level="warning", about="listen", text=text)
+        return
+    for a in directory or ():
+        for server in a.imap[:1]:
+            text = f"{a.file}:{server.line or a.line}: {a.code} imap: no [[listen]] entry for imap or imaps"
+            yield Finding(level="warning", about="listen", text=text, kind="no imap door")
 
 
 def _secrets(settings: Settings) -> Iterator[Finding]:
@@ -392,7 +401,7 @@ def _servers(settings: Settings, directory: Directory, only: frozenset[str]) -> 
     from gateway.hop_probe import Probe, probe_hop, probe_sign_in
     from gateway.opening import mac_secrets
     from gateway.reverse_path import ReversePath
-    from policies.agency import Mode, NextHop
+    from policies.agency import ImapServer, Mode, NextHop
     from policies.watch import Watch
 
     back: Address | None
@@ -401,28 +410,40 @@ def _servers(settings: Settings, directory: Directory, only: frozenset[str]) -> 
     except Trouble:
         back = None  # said above
     hostname = settings.gateway.hostname
-    asked: list[tuple[str, NextHop | SignIn | Watch, Address | None]] = []
+    asked: list[tuple[str, NextHop | SignIn | Watch | ImapServer, Address | Watch | None]] = []
     for a in directory:
         if only and a.code not in only:
             continue
-        place = f"{a.file}:{a.line}: {a.code}"
-        if a.next_hop is not None:
-            asked.append((f"{place} next_hop {a.next_hop.host}:{a.next_hop.port}", a.next_hop, back))
-        if a.outbound is not None:
-            asked.append((f"{place} outbound {a.outbound.host}:{a.outbound.port}", a.outbound, None))
-        if a.sign_in is not None:
-            asked.append((f"{place} sign_in {a.sign_in.host}:{a.sign_in.port}", a.sign_in, None))
-        for w in a.watches if a.mode is not Mode.OFF else ():
-            asked.append((f"{place} watch {w.mailbox} at {w.host}:{w.port}", w, None))
 
-    def ask(item: tuple[str, NextHop | SignIn | Watch, Address | None]) -> tuple[str, Probe]:
-        name, server, address = item
+        def place(server: NextHop | SignIn | Watch | ImapServer, what: str, a: Agency = a) -> str:
+            return f"{a.file}:{server.line or a.line}: {a.code} {what} {server.host}:{server.port}"
+
+        if a.next_hop is not None:
+            asked.append((place(a.next_hop, "next_hop"), a.next_hop, back))
+        if a.outbound is not None:
+            asked.append((place(a.outbound, "outbound"), a.outbound, None))
+        if a.sign_in is not None:
+            asked.append((place(a.sign_in, "sign_in"), a.sign_in, None))
+        for server in a.imap:
+            account = next((w for w in a.watches if w.host == server.host and w.password), None)
+            asked.append((place(server, "imap"), server, account))
+        for w in a.watches if a.mode is not Mode.OFF else ():
+            asked.append((place(w, f"watch {w.mailbox} at"), w, None))
+
+    def ask(
+        item: tuple[str, NextHop | SignIn | Watch | ImapServer, Address | Watch | None],
+    ) -> tuple[str, Probe]:
+        name, server, more = item
         if isinstance(server, Watch):
             from gateway.watch_probe import probe_watch
 
             return name, probe_watch(server)
+        if isinstance(server, ImapServer):
+            from gateway.mailbox_probe import probe_mailboxes
+
+            return name, probe_mailboxes(server, more if isinstance(more, Watch) else None)
         if isinstance(server, NextHop):
-            return name, probe_hop(server, hostname, address)
+            return name, probe_hop(server, hostname, None if isinstance(more, Watch) else more)
         return name, probe_sign_in(server, hostname)
 
     if not asked:

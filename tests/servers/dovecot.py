@@ -227,8 +227,12 @@ def dovecot(
     mailboxes: Mapping[str, str] | None = None,
     tls: Tls | None = None,
     host: str = "127.0.0.1",
+    trusts: str = "",
 ) -> Iterator[Dovecot]:
-    """Start Dovecot (0.1 s). ``mailboxes`` maps address to password; without it every address exists."""
+    """Start Dovecot (0.1 s). ``mailboxes`` maps address to password; without it every address exists.
+
+    ``trusts`` are the networks that it believes the address of a client.
+    """
     with own_place("dc", place) as at:
         name, _, _, _ = _owner()
         at.folder("mail", owner=name)
@@ -243,7 +247,8 @@ def dovecot(
         version = _version()
         imap, lmtp = free_port(host), free_port(host)
         imaps = free_port(host) if tls else None
-        conf = at.write("dovecot.conf", _settings(at, host, imap, imaps, lmtp, tls, users, version))
+        settings = _settings(at, host, imap, imaps, lmtp, tls, users, version)
+        conf = at.write("dovecot.conf", settings + (f"login_trusted_networks = {trusts}\n" if trusts else ""))
         # Left alone, its master looks for its last children only once a second.
         command: list[str | Path] = [program("dovecot"), "-F", "-c", conf]
         with Child(command, log=at / "dovecot.out", orphaned=signal.SIGKILL, grace=0.1) as child:

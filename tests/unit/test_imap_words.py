@@ -33,7 +33,9 @@ def test_commands(line: bytes, expected: Command) -> None:
 def test_sets_of_messages() -> None:
     assert the_set(b"1,3:5 (FLAGS)\r\n") == (b"1,3:5", b"(FLAGS)\r\n")
     assert the_set(b"1,3:5\r\n")[0] == b"1,3:5"
-    assert the_set(b"$ +FLAGS")[0] == b""
+    assert the_set(b"$ +FLAGS") == (b"$", b"+FLAGS")
+    assert the_set(b"$1 +FLAGS")[0] == b""
+    assert numbers(b"$", 9) is None and not covers(b"$", 1)
     assert the_set(b"1x (FLAGS)")[0] == b""
     assert numbers(b"1,3:5,4") == [1, 3, 4, 5]
     assert numbers(b"7:*", 9) == [7, 8, 9]
@@ -64,6 +66,10 @@ def test_capabilities() -> None:
         b"* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED COMPRESS=DEFLATE IDLE UIDONLY URLAUTH=BINARY MOVE\r\n"
     )
     assert filtered(line) == b"* CAPABILITY IMAP4rev1 IDLE MOVE\r\n"
+    past = (
+        b"* CAPABILITY IMAP4rev2 JMAPACCESS LOGIN-REFERRALS MAILBOX-REFERRALS XJMAPACCESS XNEW NOTIFY\r\n"
+    )
+    assert filtered(past) == b"* CAPABILITY IMAP4rev2 XJMAPACCESS XNEW NOTIFY\r\n"
     assert filtered(b"a OK [CAPABILITY IDLE COMPRESS=DEFLATE] in\r\n") == b"a OK [CAPABILITY IDLE] in\r\n"
     assert listed(b"* OK [CAPABILITY idle ID] x") == {b"IDLE", b"ID"}
     assert listed(b"* CAPABILITY X\r\n") == {b"X"}
@@ -76,6 +82,8 @@ def test_capabilities() -> None:
 def test_what_a_client_says_that_it_is() -> None:
     pairs = read_id(b'("name" "Mail \\"x\\"" "version" "3.1" "os" NIL "vendor" "Some\\\\one")\r\n')
     assert pairs == {"version": "3.1"}, "what would need quoting is left out"
+    spoof = b'("' + b"a" * 29 + b'\\"" " NIL " "x" " x-originating-ip " "y" "192.0.2.9")'
+    assert all(not set('"\\') & set(k + v) for k, v in read_id(spoof).items())
     assert client_name(read_id(b'("Name" "Thunderbird" "version" "128")')) == "Thunderbird 128"
     assert client_name(read_id(b"NIL")) == ""
     assert len(read_id(b"(" + b'"k" "v" ' * 1000 + b")")) <= 20
@@ -211,6 +219,31 @@ def test_flags_copies_moves_and_removals() -> None:
     session.do(b"CLOSE")
     assert session.told == [("copied", "Archive"), ("moved", "منجز"), ("deleted", ""), ("deleted", "")]
     assert b"SEARCH DELETED UID 101" in session.asked
+
+
+def test_what_a_search_saved_and_what_is_replaced() -> None:
+    session = Session(LETTER, PRIVATE)
+    session.do(b"UID STORE $ +FLAGS (\\Seen)")
+    session.do(b"MOVE $ Archive")
+    assert session.asked[0] == session.asked[2] == b"SEARCH UID $"
+    assert session.told == [("seen", ""), ("moved", "Archive")]
+    session.seen.clear()
+    session.do(b"UID REPLACE 101 INBOX {10+}")
+    session.do(b"REPLACE 2 INBOX {10+}")
+    assert session.told == [("deleted", "")]
+
+
+def test_a_message_that_took_anothers_number_is_not_taken_for_it() -> None:
+    """RFC 5465 lets a server expunge between two commands of ours; the answer's UID tells."""
+    session = Session(LETTER)
+    act = session.observer.begins(parse(b"t UID MOVE 101 Archive\r\n"))
+    question = session.observer.question(act)
+    assert act is not None and question is not None
+    assert next(question) == b"SEARCH UID 101"
+    assert question.send(Answer(True, [1], [])).startswith(b"FETCH 1 ")
+    with pytest.raises(StopIteration):
+        question.send(Answer(True, [], [Row(1, 102, LETTER)]))
+    assert act.letters == []
 
 
 def test_what_the_server_refused_is_not_told() -> None:

@@ -1,4 +1,4 @@
-"""A delivery in doubt that its reader, its server or its mailbox speaks of: it arrived, and is not sent again."""
+"""A delivery in doubt of which reader, server or mailbox speak: it has arrived and is not sent again."""
 
 from __future__ import annotations
 

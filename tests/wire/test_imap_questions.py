@@ -110,12 +110,12 @@ def test_flags_that_come_with_an_answer_are_news_for_the_client() -> None:
         if not ours(tag):
             return b""
         if command.startswith(b"SEARCH"):
-            return b'* ESEARCH (TAG "x") ALL 2:3\r\n'
+            return b'* ESEARCH (TAG "%s") ALL 2:3\r\n' % tag
         changed = answer(3, 13, behind=b" FLAGS (\\Flagged) MODSEQ (7)")
         return answer(2, 12, before=b"FLAGS (\\Answered) ") + b"* 1 FETCH (FLAGS (\\Deleted))\r\n" + changed
 
     with scripted(answers) as (front, _, raw):
-        raw.say(b"a UID STORE 12 +FLAGS.SILENT (\\Seen)")
+        raw.say(b"a UID STORE 12:13 +FLAGS.SILENT (\\Seen)")
         assert raw.line() == b"a OK done"
         assert [raw.line() for _ in range(3)] == [
             b"* 1 FETCH (FLAGS (\\Deleted))",
@@ -123,6 +123,24 @@ def test_flags_that_come_with_an_answer_are_news_for_the_client() -> None:
             b"* 3 FETCH (FLAGS (\\Flagged) MODSEQ (7))",
         ]
         front.seen.wait(f"a@{DOMAIN}", ("seen", ""), ("seen", ""))
+
+
+def test_news_of_a_search_that_the_client_keeps_open_is_the_clients() -> None:
+    """RFC 5267: a server with CONTEXT=SEARCH tells them whenever it likes, in our questions too."""
+
+    def answers(tag: bytes, command: bytes) -> bytes:
+        if not ours(tag):
+            return b""
+        news = b'* ESEARCH (TAG "c") UID ADDTO (0 7)\r\n'
+        if command.startswith(b"SEARCH"):
+            return news + b"* SEARCH 2\r\n" + news
+        return news + answer(2, 12)
+
+    with scripted(answers) as (front, _, raw):
+        raw.say(b"a UID STORE 12 +FLAGS.SILENT (\\Seen)")
+        news = b'* ESEARCH (TAG "c") UID ADDTO (0 7)'
+        assert [raw.line() for _ in range(4)] == [b"a OK done", news, news, news]
+        front.seen.wait(f"a@{DOMAIN}", ("seen", ""))
 
 
 def test_answers_without_the_fields_are_hidden_too() -> None:

@@ -112,11 +112,20 @@ def test_check_tells_a_folder_that_is_not_there_and_a_wrong_password(
     with Registry(dovecot_server.imap_port, box) as clerk:
         clerk.make("منجزة")
     house = a_house(tmp_path / "house", dovecot_server, box, "منجز=processed")
-    checked = rows(house, "check", "--agency", "MOH", may_fail=True)
-    faults = [one["text"] for one in checked if one["about"] == "server" and one["level"] == "fault"]
-    assert len(faults) == 1 and "folder منجز cannot be opened (is it منجزة?)" in faults[0]
     path = house.root / "agencies" / "moh.yaml"
+    entry = f"imap:\n  - {{host: 127.0.0.1, port: {dovecot_server.imap_port}, tls: none}}\n"
+    path.write_text(path.read_text() + entry)
+    lines = path.read_text().splitlines()
+    imap = f"agencies/moh.yaml:{len(lines)}: MOH imap"
+    watch = f"agencies/moh.yaml:{lines.index('watch:') + 2}: MOH watch {box} at 127.0.0.1:"
+    checked = rows(house, "check", "--agency", "MOH", may_fail=True)
+    (fault,) = [one["text"] for one in checked if one["about"] == "server" and one["level"] == "fault"]
+    assert fault.startswith(watch) and "folder منجز cannot be opened (is it منجزة?)" in fault
+    assert f"{imap}: no [[listen]] entry for imap or imaps" in [one["text"] for one in checked]
     path.write_text(path.read_text().replace("password: secret", "password: wrong"))
     checked = rows(house, "check", "--agency", "MOH", may_fail=True)
     faults = [one["text"] for one in checked if one["about"] == "server" and one["level"] == "fault"]
-    assert len(faults) == 1 and "LOGIN" in faults[0] and "wrong" not in faults[0]
+    (people,) = [one for one in faults if one.startswith(imap)]
+    (looked,) = [one for one in faults if one.startswith(watch)]
+    assert f"it refuses {box}, the account of `watch:`" in people
+    assert len(faults) == 2 and "LOGIN" in looked and "wrong" not in looked + people
