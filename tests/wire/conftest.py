@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ from tests.servers.sink import smtp_sink
 from tests.servers.wasl import wasl
 from tests.wire.gateway_front import AGENCIES, MOF, OUTBOUND, RELAY_PASSWORD, Front, gateway_front, hop
 from tests.wire.wire_letters import letter, return_address
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +43,15 @@ def front(
             sections={"relay": {"retry": ["1s"], "warn_after": "4s", "give_up_after": "9s"}},
         ) as running:
             yield running
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser for the tests of one file: while it runs no other test's event loop could."""
+    from tests.wire.chromium import running
+
+    with running() as browser:
+        yield browser
 
 
 @pytest.fixture

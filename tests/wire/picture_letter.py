@@ -9,10 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
-
-from tests.wire.dashboard_house import PASSWORD, House, serve
-from tests.wire.test_dashboard_browser import CHROMIUM, FLAGS
+from tests.wire.chromium import running, sign_in
+from tests.wire.dashboard_house import House, serve
 from tracker.model import id_text
 
 DEFAULT = Path(__file__).resolve().parents[2] / "docs" / "images" / "letter.png"
@@ -22,20 +20,14 @@ def take(file: Path) -> None:
     """Write the picture, 1280 by 1000 CSS pixels, Arabic and light."""
     with tempfile.TemporaryDirectory() as root:
         house = House.build(Path(root))
-        with serve(house) as url, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        with serve(house) as url, running() as browser:
             page = browser.new_page(base_url=url, viewport={"width": 1280, "height": 1000})
-            page.goto("/sign-in")
-            page.fill("[name=name]", "mof.follow")
-            page.fill("[name=password]", PASSWORD)
-            page.keyboard.press("Enter")
-            page.wait_for_url("**/letters")
+            sign_in(page, "mof.follow")
             page.goto(f"/letters/{id_text(house.ids['main'])}")
             page.locator("[data-live-state].on").wait_for()
             page.wait_for_function("document.fonts.status === 'loaded'")
             file.parent.mkdir(parents=True, exist_ok=True)
             page.screenshot(path=file)
-            browser.close()
         house.close()
 
 

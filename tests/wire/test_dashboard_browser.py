@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 from sqlalchemy import select
 
-from tests.wire.dashboard_house import PASSWORD, House, serve
+from tests.wire.chromium import CONTRAST, all_legible, none_wider, sign_in, window
+from tests.wire.dashboard_house import House, serve
 from tests.wire.seed_letters import Seeder, Step, To
 from tracker import schema
 from tracker.model import id_text
 from tracker.states import Event, Grade, Outcome, Standing, State
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-component-update",
-]
 
 
 @pytest.fixture(scope="module")
@@ -40,58 +29,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 def url(house: House) -> Iterator[str]:
     with serve(house) as base:
         yield base
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@dataclass
-class Seen:
-    """What a page did that it should not have."""
-
-    complaints: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def window(
-    browser: Browser, url: str, width: int = 1280, scheme: str = "light"
-) -> Iterator[tuple[Page, Seen]]:
-    context = browser.new_context(
-        viewport={"width": width, "height": 900},
-        color_scheme="dark" if scheme == "dark" else "light",
-        base_url=url,
-    )
-    page, seen = context.new_page(), Seen()
-    page.on("dialog", lambda dialog: (seen.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    page.on("pageerror", lambda error: seen.complaints.append(f"error {error}"))
-
-    def console(message: object) -> None:
-        text = getattr(message, "text", "")
-        if "Content Security Policy" in text or "Refused to" in text:
-            seen.complaints.append(text)
-
-    page.on("console", console)
-    page.on(
-        "request", lambda request: None if request.url.startswith(url) else seen.foreign.append(request.url)
-    )
-    try:
-        yield page, seen
-    finally:
-        context.close()
-
-
-def sign_in(page: Page, who: str) -> None:
-    page.goto("/")
-    page.fill("[name=name]", who)
-    page.fill("[name=password]", PASSWORD)
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/letters")
 
 
 def test_a_person_finds_a_letter_and_sees_it_change(chromium: Browser, url: str, house: House) -> None:
@@ -196,30 +133,8 @@ def test_nothing_is_wider_than_the_screen(chromium: Browser, url: str, house: Ho
         page.goto("/sign-in")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         sign_in(page, "mof.follow")
-        for name in ("main", "circular", "hostile", "late"):
-            for path in ("/letters", f"/letters/{id_text(house.ids[name])}"):
-                page.goto(path)
-                assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-
-
-CONTRAST = """() => {
-  const channel = (v) => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 };
-  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return { rgb: n.slice(0, 3), a: n[3] ?? 1 } };
-  const light = ([r, g, b]) => .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);
-  const behind = (node) => { for (; node; node = node.parentElement) { const c = parse(getComputedStyle(node).backgroundColor); if (c.a === 1) return c.rgb } return [255, 255, 255] };
-  const poor = [];
-  for (const node of document.querySelectorAll('body *')) {
-    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
-    const box = node.getBoundingClientRect();
-    if (!own || node.closest('.unseen, .skip, .closed, option, noscript') || box.width < 2) continue;
-    const style = getComputedStyle(node);
-    const [one, two] = [light(parse(style.color).rgb), light(behind(node))].sort((a, b) => b - a);
-    const ratio = (one + .05) / (two + .05);
-    const large = parseFloat(style.fontSize) >= 24;
-    if (ratio < (large ? 3 : 4.5)) poor.push(`${ratio.toFixed(2)} ${node.tagName} ${node.className} ${node.textContent.trim().slice(0, 30)}`);
-  }
-  return poor;
-}"""  # noqa: E501
+        letters = [f"/letters/{id_text(house.ids[n])}" for n in ("main", "circular", "hostile", "late")]
+        none_wider(page, ["/letters", *letters], width)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -229,15 +144,8 @@ def test_text_stands_out_from_its_ground(chromium: Browser, url: str, house: Hou
         page.goto("/sign-in")
         assert page.evaluate(CONTRAST) == []
         sign_in(page, "mof.follow")
-        for path in (
-            "/letters?is=late",
-            f"/letters/{id_text(house.ids['main'])}",
-            "/worklist",
-            "/letters?q=is:x+zz",
-        ):
-            page.goto(path)
-            page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
-            assert page.evaluate(CONTRAST) == [], path
+        main = f"/letters/{id_text(house.ids['main'])}"
+        all_legible(page, ["/letters?is=late", main, "/worklist", "/letters?q=is:x+zz"])
 
 
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(

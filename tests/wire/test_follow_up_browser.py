@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
+from tests.wire.chromium import sign_in, window
 from tests.wire.dashboard_house import House, serve
 from tests.wire.follow_up_house import LATE, follow_up_house
-from tests.wire.test_dashboard_browser import CHROMIUM, FLAGS, sign_in, window
 from tracker.model import id_text
 
 pytestmark = pytest.mark.browser
@@ -26,14 +26,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 def url(house: House) -> Iterator[str]:
     with serve(house) as base:
         yield base
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def test_from_a_number_to_a_letter(chromium: Browser, url: str, house: House) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 from sqlalchemy import select
 
+from tests.wire.chromium import all_legible, enter, none_wider, sign_in, window
 from tests.wire.dashboard_house import serve
 from tests.wire.policy_house import OWN_RULES, PolicyHouse
-from tests.wire.test_dashboard_browser import CHROMIUM, CONTRAST, FLAGS, sign_in, window
 from tracker import schema
 from tracker.model import id_text
 
@@ -29,21 +29,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyHouse]:
 def url(house: PolicyHouse) -> Iterator[str]:
     with serve(house) as base:
         yield base
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def enter(page: Page, who: str, language: str) -> None:
-    sign_in(page, who)
-    if page.locator("html").get_attribute("lang") != language:
-        page.locator(".language button").click()
-        page.locator(f"html[lang={language}]").wait_for()
 
 
 WORDS = {
@@ -195,9 +180,7 @@ def test_nothing_is_wider_than_the_screen(
 ) -> None:
     with window(chromium, url, width) as (page, seen):
         enter(page, "root", language)
-        for path in paths(house):
-            page.goto(path)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        none_wider(page, paths(house), width)
     assert seen.complaints == []
 
 
@@ -208,13 +191,7 @@ def test_text_stands_out_from_its_ground(
     """WCAG 2.2 §1.4.3 (AA)."""
     with window(chromium, url, scheme=scheme) as (page, _):
         enter(page, "root", "ar")
-        for path in paths(house):
-            page.goto(path)
-            page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
-            page.evaluate(
-                "document.querySelectorAll('button:disabled').forEach((b) => { b.disabled = false })"
-            )
-            assert page.evaluate(CONTRAST) == [], path
+        all_legible(page, paths(house))
 
 
 def test_seven_steps_do_not_touch_on_a_phone_in_english(

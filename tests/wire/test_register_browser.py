@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
+from tests.wire.chromium import CONTRAST, all_legible, enter, none_wider, sign_in, window
 from tests.wire.dashboard_house import serve
 from tests.wire.register_house import RegisterHouse
-from tests.wire.test_dashboard_browser import CHROMIUM, CONTRAST, FLAGS, sign_in, window
-from tests.wire.test_policy_browser import enter
 from tracker.model import id_text
 
 pytestmark = pytest.mark.browser
@@ -28,14 +27,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegisterHouse]:
 def url(house: RegisterHouse) -> Iterator[str]:
     with serve(house) as base:
         yield base
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 WORDS = {
@@ -143,9 +134,7 @@ def test_nothing_is_wider_than_the_screen(
 ) -> None:
     with window(chromium, url, width) as (page, seen):
         enter(page, "moh.diwan", language)
-        for path in paths(house):
-            page.goto(path)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        none_wider(page, paths(house), width)
     assert seen.complaints == []
 
 
@@ -157,13 +146,7 @@ def test_text_stands_out_from_its_ground(
     with window(chromium, url, scheme=scheme) as (page, _):
         for who in ("moh.diwan", "mof.follow"):
             enter(page, who, "ar")
-            for path in paths(house):
-                page.goto(path)
-                page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
-                page.evaluate(
-                    "document.querySelectorAll('button:disabled').forEach((b) => { b.disabled = false })"
-                )
-                assert page.evaluate(CONTRAST) == [], path
+            all_legible(page, paths(house))
             page.context.clear_cookies()
 
 

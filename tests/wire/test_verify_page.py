@@ -16,14 +16,14 @@ from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from sqlalchemy import select
 
 from dashboard.turnstile import Turnstile
 from tests.servers.certificates import Authority
+from tests.wire.chromium import Seen, window
 from tests.wire.dashboard_house import House, serve
 from tests.wire.gateway_front import MOF, MOH, MOJ, Front, gateway_front
-from tests.wire.test_dashboard_browser import CHROMIUM, FLAGS, Seen, window
 from tests.wire.wire_letters import as_sent, header, new_id
 from tracker import schema
 from tracker.verify_code import VerifyCodes
@@ -187,14 +187,6 @@ def test_a_code_is_short_and_cannot_be_had_without_the_secret() -> None:
 
 
 # In a browser.
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def rewritten(octets: bytes) -> bytes:
