@@ -6,8 +6,12 @@ And nothing of anything else does: after proxied private mail neither database n
 from __future__ import annotations
 
 import imaplib
+import os
+import re
+import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +155,19 @@ def test_nothing_is_kept_of_private_mail(front: Front, mailboxes: Dovecot) -> No
     half = client(front, user)
     half.send(f"x SEARCH SUBJECT {{100}}\r\n{secret}".encode())
     half.shutdown()
+    # One that does not read what it asked for: it waits where it is, and in no file.
+    slow = client(front, user)
+    slow.append("INBOX", "", "", f"Subject: {secret}\r\n\r\n{secret * 200_000}\r\n".encode())
+    slow.select()
+    slow.send(b"y FETCH * (BODY[])\r\n")
     time.sleep(0.5)
+    pid = front.wasl.child.process.pid
+    written = _written(pid)
+    assert any(path.is_relative_to(front.house.data) for path in written)
+    assert [path for path in written if not path.is_relative_to(front.house.root)] == []
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    assert re.search(r"^Max core file size +0 ", limits, re.M), "and a process that dies leaves no core"
+    slow.shutdown()
     front.wasl.house.run("ledger", "verify")
     kept = [path for path in front.house.root.rglob("*") if path.is_file()]
     assert any(path.name == "wasl.db" for path in kept)
@@ -159,6 +175,23 @@ def test_nothing_is_kept_of_private_mail(front: Front, mailboxes: Dovecot) -> No
     assert secret not in front.wasl.log()
     theirs = [path for path in (mailboxes.place / "mail").rglob("*") if path.is_file()]
     assert any(_holds(path, secret) for path in theirs), "the words were there to be found"
+
+
+def _written(pid: int) -> list[Path]:
+    """The files that a process and its children have open for writing, deleted ones too."""
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            info = (fd.parent.parent / "fdinfo" / fd.name).read_text()
+            flags = int(next(line for line in info.splitlines() if line.startswith("flags:"))[6:], 8)
+            if flags & os.O_ACCMODE and stat.S_ISREG(fd.stat().st_mode):
+                found.append(fd.readlink())
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):
+            found += [
+                path for child in (task / "children").read_text().split() for path in _written(int(child))
+            ]
+    return found
 
 
 def _holds(path: Path, word: str) -> bool:
