@@ -8,6 +8,7 @@ from __future__ import annotations
 import imaplib
 import os
 import re
+import resource
 import stat
 import time
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ def front(
     tmp_path_factory: pytest.TempPathFactory, authority: Authority, mailboxes: Dovecot
 ) -> Iterator[Front]:
     imap = f"imap: {{host: 127.0.0.1, port: {mailboxes.imap_port}, tls: none}}\n"
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))  # the gateway has to lower it by itself
     with gateway_front(
         tmp_path_factory.mktemp("imap"),
         authority,
@@ -46,6 +49,7 @@ def front(
         doors=("imap", "imaps"),
         sections={"log": {"level": "debug"}},
     ) as running:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
         yield running
 
 
