@@ -127,6 +127,7 @@ class Composer:
                 require_tls=any(c.require_tls for c in batch),
                 eightbit=parcel.body != "7BIT",
                 pieces=edit.pieces(opened.view),
+                paired=edit.untouched(opened.octets.size) if opened.octets.paired else 0,
             ),
             edit=edit.to_json(),
             opened=opened,

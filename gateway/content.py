@@ -35,11 +35,12 @@ class Content:
     ``size`` is that of RFC 1870 §3: with the last CRLF, without stuffing and the final dot.
     """
 
-    __slots__ = ("_dots", "_last", "_pieces", "eightbit", "fault", "size")
+    __slots__ = ("_dots", "_last", "_paired", "_pieces", "eightbit", "fault", "size")
 
-    def __init__(self, pieces: Sequence[Piece]) -> None:
+    def __init__(self, pieces: Sequence[Piece], paired: int = 0) -> None:
         size = sum(len(piece) for piece in pieces)
         self._pieces: Sequence[Piece] = [b"".join(pieces)] if size <= WHOLE else pieces
+        self._paired = paired if size <= WHOLE else 0
         self._last = b""  # the last two octets
         self._dots = False
         self.eightbit = False
@@ -47,9 +48,12 @@ class Content:
         self.size = size
 
     @classmethod
-    async def of(cls, pieces: Sequence[Piece]) -> Content:
-        """Look through the octets; a large letter does not keep others from the event loop."""
-        content = cls(pieces)
+    async def of(cls, pieces: Sequence[Piece], paired: int = 0) -> Content:
+        """Look through the octets; a large letter does not keep others from the event loop.
+
+        The last ``paired`` octets are known to be free of what :attr:`fault` names.
+        """
+        content = cls(pieces, paired)
         if content.size <= WHOLE:
             content.look_through()
         else:
@@ -81,11 +85,12 @@ class Content:
     def _note(self, octets: bytes, last: bytes, newlines: IncrementalNewlineDecoder) -> None:
         if not octets.isascii():
             self.eightbit = True
-        if b"\0" in octets:
+        unsure = octets[: max(len(octets) - self._paired, 0)] if self._paired else octets
+        if b"\0" in unsure:
             self.fault = "NUL"
             return
         open_cr = last[-1:] == b"\r"  # the piece before ends within a line end
-        newlines.decode(octets.decode("latin-1"))
+        newlines.decode(unsure.decode("latin-1"), bool(self._paired))
         if newlines.newlines not in (None, "\r\n"):
             odd = _BARE_CR.search(octets, 0, len(octets) - octets.endswith(b"\r"))
             self.fault = "bare CR" if odd is not None or (open_cr and octets[:1] != b"\n") else "bare LF"

@@ -74,7 +74,7 @@ class Pool:
         """
         if not mail.recipients:
             raise ValueError("a letter without recipients")
-        content = await Content.of(mail.pieces)
+        content = await Content.of(mail.pieces, mail.paired)
         if content.fault is not None:
             refused = cannot_carry(mail, content, _EVERYTHING, None)
             return self._all(mail, Result(refused, Stage.LOCAL))

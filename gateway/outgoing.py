@@ -88,6 +88,7 @@ class Outgoing:
     requiretls: bool = False  # and REQUIRETLS (RFC 8689) from hop to hop
     require_tls: bool = False  # not over a connection in clear
     eightbit: bool = False
+    paired: int = 0  # so many octets at the end are known to have CR and LF as pairs only, and no NUL
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class LetterReader:
         if facts.submitter is None:
             return Reading(headers, facts, shown, None, ())
         if structure is not None:
-            made = digests(view, structure)
+            made = digests(view, structure, paired=octets.paired)
             parts = ((made.text,) if made.text else ()) + tuple([p.sha256 for p in made.parts])
             cites = citations(facts.subject) + cited(view, structure)
             return Reading(headers, facts, shown, own_digest(view, headers), parts, (), cites)

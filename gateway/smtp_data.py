@@ -146,6 +146,7 @@ class Content:
                 self._failed(error)
             else:
                 self._spool = None
+                octets.paired = True
                 return octets
         return None
 

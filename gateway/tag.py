@@ -79,6 +79,10 @@ class Edit:
         rest = view[at:]
         return [head, rest] if head else [rest]
 
+    def untouched(self, size: int) -> int:
+        """How many octets at the end of an original of ``size`` octets are sent as they are."""
+        return size - (self.cuts[-1].offset + len(self.cuts[-1].removed) if self.cuts else 0)
+
     def apply(self, original: Buffer) -> bytes:
         """The sent form as one object; for what is small, and for proof."""
         return b"".join(self.pieces(original))

@@ -240,7 +240,7 @@ class Archive:
                     for chunk in octets.chunks(1 << 20):
                         write_all(fd, chunk)
                     if len(placed) > 1:
-                        # Begin to write it out; the first sync then commits what the file system knows of all.
+                        # Begin to write it out: the first sync then commits what is known of them all.
                         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             try:
                 self._sync([*files, *moved])

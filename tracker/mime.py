@@ -377,14 +377,18 @@ class Digests:
 
 
 def digests(
-    octets: Buffer | memoryview, structure: Structure, known: Mapping[str, PartDigest] | None = None
+    octets: Buffer | memoryview,
+    structure: Structure,
+    known: Mapping[str, PartDigest] | None = None,
+    *,
+    paired: bool = False,
 ) -> Digests:
     """The sums that survive a server's rewriting of MIME (EVIDENCE, Ledger).
 
     The text is the first text/plain leaf (else the first text leaf) that is no attachment, as UTF-8,
     lines ended by LF, blanks at line ends and empty lines at the end taken off. Leaves inside an
     enclosed message count; the text of an enclosed message is a part like another. ``known``: sums made
-    already, by the path of their part.
+    already, by the path of their part. ``paired``: CR and LF are known to come as pairs only.
     """
     text: Part | None = None
     rest: list[Part] = []
@@ -405,22 +409,24 @@ def digests(
         content = decoded(octets, part)
         digest = hashlib.sha256(content).digest()
         sums.append(PartDigest(path=part.path, name=part.filename, size=len(content), sha256=digest))
-    return Digests(text=None if text is None else _text_digest(octets, text), parts=tuple(sums))
+    return Digests(text=None if text is None else _text_digest(octets, text, paired), parts=tuple(sums))
 
 
 # Charsets in which an octet below 128 is the character of that number, whatever stands beside it.
 _PLAIN_CHARSETS = frozenset({"us-ascii", "utf-8", "iso-8859-1", "iso-8859-6", "windows-1252", "windows-1256"})
 
 
-def _text_digest(octets: Buffer | memoryview, part: Part) -> bytes:
+def _text_digest(octets: Buffer | memoryview, part: Part, paired: bool) -> bytes:
     plain = (part.charset or "us-ascii").lower() in _PLAIN_CHARSETS
-    if plain and part.encoding in _AS_THEY_ARE and part.end - part.start > _PIECE:
+    as_it_is = part.encoding in _AS_THEY_ARE
+    if plain and as_it_is and part.end - part.start > _PIECE:
         sum_of_pieces = _long_text_digest(octets, part)
         if sum_of_pieces is not None:
             return sum_of_pieces
     raw = decoded(octets, part)[:_MOST_TEXT]
     if plain and raw.isascii():
-        return hashlib.sha256(_plain_lines(raw).rstrip()).digest()  # the same without the way through text
+        # The same without the way through text.
+        return hashlib.sha256(_plain_lines(raw, paired and as_it_is).rstrip()).digest()
     raw = text_of(octets, part).encode("utf-8", "replace")
     if b" \n" in raw or b"\t\n" in raw:
         # Line by line, as verify.py does: a pattern would try each blank of a long run again.
@@ -450,13 +456,18 @@ def _long_text_digest(octets: Buffer | memoryview, part: Part) -> bytes | None:
     return digest.digest()
 
 
-def _plain_lines(raw: bytes) -> bytes:
-    """Line ends made LF, blanks before them taken off; without blanks or odd line ends in one quick pass."""
+def _plain_lines(raw: bytes, paired: bool = False) -> bytes:
+    """Line ends made LF, blanks before them taken off; without blanks or odd line ends in one quick pass.
+
+    ``paired``: it is known that there are no odd ones.
+    """
     if b" " in raw or b"\t" in raw:
         ended = b"\n" if raw.endswith((b"\n", b"\r")) else b""
         return b"\n".join([line.rstrip(b" \t") for line in raw.splitlines()]) + ended
     if b"\r" not in raw:
         return raw
+    if paired:
+        return raw.translate(None, b"\r")
     newlines = IncrementalNewlineDecoder(None, translate=False)
     newlines.decode(raw.decode("latin-1"), True)
     if newlines.newlines == "\r\n":

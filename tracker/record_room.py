@@ -37,7 +37,7 @@ from tracker.acceptance import Acceptance, Accepted
 from tracker.handing_over import claim_of, parcel_of
 from tracker.object_store import ObjectStore
 from tracker.packing import pack, unpack
-from tracker.spool import Octets
+from tracker.spool import MEMORY_LIMIT, Octets
 from tracker.store import Connection
 from tracker.writer import MAX_GROUP, Desk, Errand, Hub, Writer, WriterStopped
 
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 _FRAME = struct.Struct("!I")
 _READ = 1 << 18
-_BY_VALUE = 1 << 16  # octets of a letter that cross to the room, rather than be stored from here
+_BY_VALUE = MEMORY_LIMIT  # octets of a letter that cross to the room: a copy costs less than a thread here
 _STORERS = 8
 NUDGE = ""  # a word to the room that asks for nothing but an answer
 
@@ -292,18 +292,20 @@ class RecordRoom:
                 errand = self._pending.pop(lot[0][0])
             errand.hub.settle([(errand.token, None, error)])
             return
-        frame = _FRAME.pack(len(packed)) + packed
+        head = _FRAME.pack(len(packed))
+        if not wait and not self._rest:
+            try:
+                sent = self._sock.sendmsg([head, packed], [], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(head) + len(packed):
+                self._rest = memoryview(head + packed)[sent:]
+            return
+        frame = head + packed
         if wait:
             _write(self._sock, frame)
             return
-        if self._rest:
-            self._rest = b"".join((self._rest, frame))
-            return
-        try:
-            sent = self._sock.send(frame, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        self._rest = memoryview(frame)[sent:] if sent < len(frame) else b""
+        self._rest = b"".join((self._rest, frame))
 
     # Inward.
 

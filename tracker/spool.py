@@ -48,7 +48,7 @@ class Octets:
     ``size`` counts octets; ``sha256`` is their digest (of an opened object it is computed when first asked).
     """
 
-    __slots__ = ("_fd", "_map", "_owned", "_sha256", "lost", "memory", "path", "size")
+    __slots__ = ("_fd", "_map", "_owned", "_sha256", "lost", "memory", "paired", "path", "size")
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Octets:
         self._fd = fd
         self._map: mmap.mmap | None = None
         self._owned = owned
+        self.paired = False  # CR and LF only come as pairs, and no NUL comes: who wrote it has seen to that
         self.lost = False  # a sync of the spool file failed: asked again it would succeed, and mean nothing
 
     @classmethod
