@@ -1,4 +1,4 @@
-"""Receipts, read back by the standard library and by our own readers, and fed with hostile text."""
+"""Receipts, read back by the standard library and by our own readers."""
 
 from __future__ import annotations
 
@@ -7,32 +7,23 @@ import email
 import email.policy
 import re
 import runpy
-import unicodedata
-from collections.abc import Sequence
 from email.message import EmailMessage
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tracker import dsn, mdn, mime, receipt_due, verify
-from tracker.foreign_text import shown, turns_direction
-from tracker.mime_writer import quoted_printable
-from tracker.model import NULL_PATH, Address, AddressError
+from tracker import dsn, mdn, mime, verify
+from tracker.model import NULL_PATH, Address
 from tracker.notice import GatewayIdentity, Kind, LetterFacts, Notice, NoticeError, RecipientFacts
-from tracker.receipt_due import DEFAULT_EVENTS, PLAIN_MAIL, ReceiptSettings, asks, bundles, due_for, gathered
 from tracker.receipt_html import html
-from tracker.receipt_text import TABLE_ROWS, hijri, plain, verify_url
+from tracker.receipt_text import TABLE_ROWS, hijri, verify_url
 from tracker.receipt_words import CAUSES, KINDS, LABELS, STATES, lead
 from tracker.receipts import compose, needs, subject
 from tracker.reply import EnhancedStatus
-from tracker.report_part import original_recipient, unxtext
-from tracker.states import Event, Grade
+from tracker.states import Event
 
 AT = 1_795_339_458_000_000  # 2026-11-22 12:24:18 +0300
 GATEWAY = GatewayIdentity(
@@ -461,242 +452,6 @@ def test_every_kind_and_event_has_its_words_in_both_languages() -> None:
         assert Event(kind.value) in STATES
     for pair in (*STATES.values(), *CAUSES.values(), *LABELS.values()):
         assert pair.ar and pair.en
-
-
-# Hostile text
-
-
-class Tags(HTMLParser):
-    """Which tags and attributes a page holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.add(tag)
-        self.seen.update(f"{tag}@{name}" for name, _ in attrs)
-
-
-def vocabulary() -> set[str]:
-    known = Tags()
-    for made in (notice(Kind.FAILED, FAILED), notice(Kind.DIGEST, *[FAILED] * 8)):
-        known.feed(html(made))
-    return known.seen
-
-
-NASTY = st.one_of(
-    st.text(max_size=300),
-    st.text(st.sampled_from("a كت\r\n\t\0\x1b\x85\u202e\u2066\u2028=?_<>\"&';%[]:@😀\ud800"), max_size=300),
-    st.sampled_from(
-        [
-            "x\r\nBcc: evil@example.org\r\n\r\nbody",
-            "=?utf-8?Q?a=0D=0ABcc:_x?=",
-            "</td></table><script>alert(1)</script>",
-            "\u202egpj.exe",
-            "😀" * 300,
-            "a" * 50_000,
-            " " * 50_000 + "z",
-            "كتاب " * 5_000,
-            "--=_wasl_",
-            "{number}{gateway}",
-        ]
-    ),
-)
-
-
-def address(local: str) -> Address:
-    try:
-        return Address.parse(f"{local}@x.example")
-    except (AddressError, UnicodeEncodeError):
-        return Address.parse("u@x.example")
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    kind=st.sampled_from(ALL),
-    texts_=st.lists(NASTY, min_size=10, max_size=10),
-    header=st.binary(max_size=300),
-    number=st.sampled_from([None, "MOF/2026/000123"]),
-)
-def test_no_text_of_others_breaks_a_message(
-    kind: Kind, texts_: Sequence[str], header: bytes, number: str | None
-) -> None:
-    a, b, c, d, e, f, g, h, i, j = texts_
-    facts = RecipientFacts(
-        address=address(a),
-        event=Event(kind.value),
-        at_us=AT,
-        grade=Grade.NONE,
-        orcpt=b,
-        agency_ar=c,
-        agency_en=d,
-        reply=e,
-        remote_mta=f,
-        reason_ar=g,
-        person=h,
-        incoming_number=i,
-        disposition=j,
-        log_id=a,
-    )
-    letter = dataclasses.replace(
-        LETTER,
-        subject=j,
-        author=address(b),
-        author_name=a,
-        number=number,
-        agency_ar=e,
-        message_id=f,
-        references=(g, h),
-        envid=c,
-        verify_code=d,
-    )
-    octets = compose(notice(kind, facts, letter=letter, original_headers=header))
-    check_wire(octets)
-    message = email.message_from_bytes(octets)
-    fields = [name.lower() for name in message]
-    assert len(fields) == len(set(fields))
-    assert set(fields) <= {
-        "date", "from", "to", "subject", "message-id", "in-reply-to", "references", "auto-submitted",
-        "x-auto-response-suppress", "wasl-letter", "wasl-verify", "wasl-receipt", "content-language",
-        "mime-version", "content-type", "content-transfer-encoding",
-    }  # fmt: skip
-    first = message.get_payload()[0]
-    text = first.get_payload()[0].get_payload(decode=True).decode()
-    page = first.get_payload()[1].get_payload(decode=True).decode()
-    found = Tags()
-    found.feed(page)
-    assert found.seen <= vocabulary() | {"br"}
-    for body in (text, page):
-        assert not re.search("[\u202a-\u202e\0\x1b\x85\u2028]", body)
-    opened = sum(text.count(c) for c in "\u2066\u2067\u2068")
-    assert opened == text.count("\u2069")
-    if message.get_content_type() == "multipart/report" and dsn.read(octets) is not None:
-        reports = dsn.read(octets) or []
-        assert len(reports) == 1, "a text of others became a recipient"
-
-
-@given(NASTY)
-def test_foreign_text_is_shown_on_one_line(text: str) -> None:
-    line = shown(text, 100)
-    assert len(line) <= 100
-    assert not turns_direction(line)
-    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in line)
-
-
-def test_hidden_controls_are_shown_and_said_to_have_been_there() -> None:
-    letter = dataclasses.replace(LETTER, subject="report\u202efdp.exe")
-    made = notice(Kind.DELIVERED, letter=letter)
-    for body in (plain(made), html(made)):
-        assert "report[U+202E]fdp.exe" in body
-        assert LABELS["turned"].en in body and LABELS["turned"].ar in body
-    assert "[U+202E]" in subject(made)
-
-
-@given(st.binary(max_size=400))
-def test_quoted_printable_reads_back(octets: bytes) -> None:
-    import quopri
-
-    coded = quoted_printable(octets)
-    assert max(map(len, coded.split(b"\r\n"))) <= 76
-    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", coded)
-    assert quopri.decodestring(coded.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n") == octets or (
-        b"\r" in octets or b"\n" in octets
-    )
-
-
-@given(st.text(max_size=200), st.booleans())
-def test_any_orcpt_gives_a_field_or_nothing(text: str, utf8: bool) -> None:
-    for value in (text, f"rfc822;{text}", f"utf-8;{text}"):
-        made = original_recipient(value, utf8=utf8)
-        assert made is None or "\n" not in made
-
-
-def test_xtext() -> None:
-    assert unxtext("a+2Bb+3Dc") == "a+b=c"
-    assert unxtext("a+0D+0Ab") == "a+0D+0Ab"
-    assert unxtext("a+2") == "a+2"
-
-
-# What is due
-
-PLAIN = {"automatic": False, "mailing_list": False, "null_sender": False}
-
-
-def due(event: Event, notify: str | None, **more: bool) -> bool:
-    return due_for(event, notify, ReceiptSettings(), **{**PLAIN, **more})
-
-
-@pytest.mark.parametrize("event", list(Event))
-def test_never_means_never(event: Event) -> None:
-    assert not due(event, "NEVER")
-
-
-@pytest.mark.parametrize("event", list(Event))
-@pytest.mark.parametrize("who", ["automatic", "mailing_list", "null_sender"])
-@pytest.mark.parametrize("notify", [None, "SUCCESS,FAILURE,DELAY"])
-def test_nothing_automatic_is_ever_answered(event: Event, who: str, notify: str | None) -> None:
-    assert not due(event, notify, **{who: True})
-
-
-@pytest.mark.parametrize(
-    ("notify", "events"),
-    [
-        ("SUCCESS", {Event.RELAYED, Event.DELIVERED}),
-        ("FAILURE", {Event.REFUSED, Event.FAILED, Event.CANCELLED}),
-        ("DELAY", {Event.HELD, Event.LATE}),
-        ("delay, success", {Event.HELD, Event.LATE, Event.RELAYED, Event.DELIVERED}),
-    ],
-)
-def test_an_explicit_notify_governs_delivery_reports_exactly(notify: str, events: set[Event]) -> None:
-    reports = {Event.REFUSED, Event.HELD, Event.RELAYED, Event.DELIVERED, Event.LATE, Event.FAILED}
-    reports |= {Event.CANCELLED}
-    assert {e for e in Event if due(e, notify)} & reports == events
-    assert {e for e in Event if due(e, notify)} - reports == DEFAULT_EVENTS - reports
-
-
-def test_relay_is_no_end_where_the_next_hop_reports_itself() -> None:
-    assert due(Event.RELAYED, "SUCCESS")
-    assert not due(Event.RELAYED, "SUCCESS", hop_reports=True)
-    assert due(Event.DELIVERED, "SUCCESS", hop_reports=True)
-
-
-def test_without_notify_the_settings_decide() -> None:
-    assert {e for e in Event if due(e, None)} == DEFAULT_EVENTS
-    assert not due(Event.RELAYED, None)
-    assert due(Event.SUBMITTED, None)
-    quiet = ReceiptSettings(events=frozenset())
-    assert asks(None, quiet, automatic=False, mailing_list=False, null_sender=False) == ()
-    found = asks(None, PLAIN_MAIL, automatic=False, mailing_list=False, null_sender=False)
-    assert set(found) == {Event.REFUSED, Event.HELD, Event.LATE, Event.FAILED, Event.CANCELLED}
-
-
-def test_a_receipt_never_earns_a_receipt() -> None:
-    message = read(compose(notice(Kind.FAILED, FAILED)))
-    assert message["Auto-Submitted"] != "no"
-    for event in Event:
-        assert not due(event, "SUCCESS,FAILURE,DELAY", automatic=True, null_sender=True)
-
-
-def test_good_news_of_many_recipients_is_gathered_and_bad_news_is_not() -> None:
-    few, many = 5, 6
-    assert not gathered(Event.DELIVERED, few, ReceiptSettings())
-    assert gathered(Event.DELIVERED, many, ReceiptSettings())
-    for event in (Event.FAILED, Event.REFUSED, Event.LATE, Event.HELD, Event.RETURNED, Event.SUBMITTED):
-        assert not gathered(event, 100, ReceiptSettings())
-
-
-def test_what_is_due_at_once_makes_few_messages() -> None:
-    facts = [recipient(Event.DELIVERED, f"a{i}@x.example") for i in range(3)]
-    facts += [recipient(Event.READ, f"b{i}@x.example") for i in range(2)]
-    facts += [recipient(Event.SEEN)]
-    found = [(kind, len(people)) for kind, people in bundles(facts, digest=False)]
-    assert found == [(Kind.DELIVERED, 3), (Kind.READ, 1), (Kind.READ, 1)]
-    found = [(kind, len(people)) for kind, people in bundles(facts, digest=True)]
-    assert found == [(Kind.DIGEST, 5)]
-    found = [(kind, len(people)) for kind, people in bundles(facts[:1], digest=True)]
-    assert found == [(Kind.DELIVERED, 1)]
-    assert receipt_due.wishes("garbage") == frozenset()
 
 
 def test_the_samples_in_the_documentation_are_what_the_code_writes() -> None:

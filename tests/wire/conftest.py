@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvloop
 
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
@@ -17,6 +19,8 @@ from tests.wire.wire_letters import letter, return_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+    from tests.wire.dashboard_house import House, Served
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +47,41 @@ def front(
             sections={"relay": {"retry": ["1s"], "warn_after": "4s", "give_up_after": "9s"}},
         ) as running:
             yield running
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
+    """Runs a test's coroutine on each of the two event loops, 30 s at most."""
+    factory = asyncio.new_event_loop if request.param == "asyncio" else uvloop.new_event_loop
+
+    def drive(main: Callable[[], Awaitable[Any]]) -> Any:
+        async def limited() -> Any:
+            async with asyncio.timeout(30):
+                return await main()
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(limited())
+
+    return drive
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """The letters and people of tests of the dashboard; files whose pages show more have one of their own."""
+    from tests.wire.dashboard_house import House
+
+    built = House.build(tmp_path_factory.mktemp("house"))
+    yield built
+    built.close()
+
+
+@pytest.fixture(scope="module")
+def url(house: Served) -> Iterator[str]:
+    """Where the dashboard of the file's house is served."""
+    from tests.wire.dashboard_house import serve
+
+    with serve(house) as base:
+        yield base
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import OperationalError
 
 from dashboard.app import make_app
@@ -29,7 +30,7 @@ from tests.wire.seed_letters import Seeder, agency_rows, tell_all
 from tracker import accounts, schema
 from tracker.access import Role
 from tracker.archive import Archive
-from tracker.model import IdSource
+from tracker.model import IdSource, id_text
 from tracker.store import Store, sqlite_url
 
 T = TypeVar("T")
@@ -142,6 +143,10 @@ class House:
         self.archive.close()
         self.store.close()
 
+    def path(self, name: str) -> str:
+        """Of the page of the letter that the tests call so."""
+        return f"/letters/{id_text(self.ids[name])}"
+
 
 class Served(Protocol):
     """What can be served: anything with a desk."""
@@ -174,3 +179,27 @@ def serve(
             server.should_exit = True
             thread.join(timeout=20)
             assert not thread.is_alive()
+
+
+@contextmanager
+def browser(
+    url: str, who: str | None = None, language: str = "ar", password: str = PASSWORD
+) -> Iterator[httpx.Client]:
+    """A client that behaves as a browser does: cookies, Origin on what changes something."""
+    with httpx.Client(base_url=url, headers={"Origin": url}, timeout=30) as client:
+        client.cookies.set("wasl_language", language)
+        if who is not None:
+            answer = client.post("/sign-in", data={"name": who, "password": password})
+            assert answer.status_code == 303, answer.text
+        yield client
+
+
+def audited(house: House, account: str) -> list[tuple[str, str]]:
+    """What the audit has of a person, in order: action and object."""
+    with house.store.reader.connect() as conn:
+        rows = conn.execute(
+            select(schema.audit.c.action, schema.audit.c.object)
+            .where(schema.audit.c.account == account)
+            .order_by(schema.audit.c.id)
+        )
+        return [(row.action, row.object) for row in rows]

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser
 from sqlalchemy import select
 
 from tests.wire.chromium import CONTRAST, all_legible, none_wider, sign_in, window
-from tests.wire.dashboard_house import House, serve
+from tests.wire.dashboard_house import House
 from tests.wire.seed_letters import Seeder, Step, To
 from tracker import schema
 from tracker.model import id_text
 from tracker.states import Event, Grade, Outcome, Standing, State
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    built = House.build(tmp_path_factory.mktemp("house"))
-    yield built
-    built.close()
-
-
-@pytest.fixture(scope="module")
-def url(house: House) -> Iterator[str]:
-    with serve(house) as base:
-        yield base
 
 
 def test_a_person_finds_a_letter_and_sees_it_change(chromium: Browser, url: str, house: House) -> None:

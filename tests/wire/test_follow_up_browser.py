@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.wire.chromium import sign_in, window
-from tests.wire.dashboard_house import House, serve
+from tests.wire.dashboard_house import House
 from tests.wire.follow_up_house import LATE, follow_up_house
 from tracker.model import id_text
 
@@ -20,12 +20,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     built = follow_up_house(tmp_path_factory.mktemp("follow"))
     yield built
     built.close()
-
-
-@pytest.fixture(scope="module")
-def url(house: House) -> Iterator[str]:
-    with serve(house) as base:
-        yield base
 
 
 def test_from_a_number_to_a_letter(chromium: Browser, url: str, house: House) -> None:

@@ -14,9 +14,8 @@ from sqlalchemy import select, update
 
 from dashboard.desk import DashboardDesk
 from dashboard.follow_up_pages import defused
-from tests.wire.dashboard_house import PEOPLE, House, serve
+from tests.wire.dashboard_house import PEOPLE, House, browser, serve
 from tests.wire.follow_up_house import LATE, follow_up_house
-from tests.wire.test_dashboard import browser
 from tracker import schema
 from tracker.model import id_text
 
@@ -26,12 +25,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     built = follow_up_house(tmp_path_factory.mktemp("follow"))
     yield built
     built.close()
-
-
-@pytest.fixture(scope="module")
-def url(house: House) -> Iterator[str]:
-    with serve(house) as base:
-        yield base
 
 
 def numbers(page: str) -> dict[str, tuple[int, str]]:

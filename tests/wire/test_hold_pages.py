@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from tests.wire.dashboard_house import serve
+from tests.wire.dashboard_house import browser, serve
 from tests.wire.policy_house import PolicyHouse
-from tests.wire.test_dashboard import browser
 from tracker import schema
 from tracker.model import id_text
 
@@ -22,12 +21,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyHouse]:
     built = PolicyHouse.build(tmp_path_factory.mktemp("holds"))
     yield built
     built.close()
-
-
-@pytest.fixture(scope="module")
-def url(house: PolicyHouse) -> Iterator[str]:
-    with serve(house) as base:
-        yield base
 
 
 @contextmanager

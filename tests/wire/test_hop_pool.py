@@ -5,37 +5,20 @@ from __future__ import annotations
 import asyncio
 import mmap
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
 from gateway.hop_pool import Pool
 from gateway.smtp_client import Outcome, Outgoing, OutRecipient, Stage, Timeouts
 from policies.directory import NextHop
+from tests.wire.one_hop import Run
 from tests.wire.scripted import OFFERED, Wire, serving
 from tracker.model import Address
 
 LETTER = b"From: a@mof.example\r\nSubject: x\r\n\r\nbody\r\n"
 QUICK = Timeouts(connect=2, greeting=1, hello=1, tls=2, mail=1, data=1, block=2, final=2, quit=0.3)
-Run = Callable[[Any], Any]
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    factory = asyncio.new_event_loop if request.param == "asyncio" else uvloop.new_event_loop
-
-    def drive(main: Any) -> Any:
-        async def limited() -> Any:
-            async with asyncio.timeout(30):
-                return await main()
-
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(limited())
-
-    return drive
 
 
 def mail(name: str = "r1", octets: Any = LETTER) -> Outgoing:

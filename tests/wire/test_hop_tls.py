@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import ssl
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-import uvloop
 
 from gateway.hop_pool import Pool
 from gateway.smtp_client import Outcome, Outgoing, OutRecipient, Stage, Timeouts
 from policies.directory import NextHop
 from tests.servers.certificates import Authority
+from tests.wire.one_hop import Run
 from tests.wire.scripted import Hung, Play, Wire, serving
 from tracker.model import Address
 
 QUICK = Timeouts(connect=2, greeting=1, hello=1, tls=1, mail=1, data=1, block=2, final=2, quit=0.3)
 SECRET = "s3cret-of-the-hop"
-Run = Callable[[Any], Any]
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    factory = asyncio.new_event_loop if request.param == "asyncio" else uvloop.new_event_loop
-
-    def drive(main: Any) -> Any:
-        async def limited() -> Any:
-            async with asyncio.timeout(20):
-                return await main()
-
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(limited())
-
-    return drive
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyHouse]:
     built.close()
 
 
-@pytest.fixture(scope="module")
-def url(house: PolicyHouse) -> Iterator[str]:
-    with serve(house) as base:
-        yield base
-
-
 WORDS = {
     "ar": {"good": "لا أخطاء", "tried": "تمت التجربة", "held": "يُحجز للموافقة", "left": "ثمة تعديلات"},
     "en": {"good": "No fault", "tried": "Tried", "held": "hold for approval", "left": "not saved"},

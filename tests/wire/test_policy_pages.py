@@ -12,9 +12,8 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from tests.wire.dashboard_house import serve
+from tests.wire.dashboard_house import browser, serve
 from tests.wire.policy_house import OWN_RULES, PolicyHouse
-from tests.wire.test_dashboard import browser
 from tracker import schema
 from tracker.model import id_text
 
@@ -29,12 +28,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyHouse]:
     built = PolicyHouse.build(tmp_path_factory.mktemp("policy"))
     yield built
     built.close()
-
-
-@pytest.fixture(scope="module")
-def url(house: PolicyHouse) -> Iterator[str]:
-    with serve(house) as base:
-        yield base
 
 
 @contextmanager

@@ -8,9 +8,8 @@ import httpx
 import pytest
 
 from gateway.refusals import with_page
-from tests.wire.dashboard_house import serve
+from tests.wire.dashboard_house import browser
 from tests.wire.policy_house import PolicyHouse
-from tests.wire.test_dashboard import browser
 from tracker import refusals
 from tracker.model import now_us
 from tracker.refusals import DAY_US, Count
@@ -29,12 +28,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyHouse]:
     built.record.write(lambda conn: refusals.add(conn, counts))
     yield built
     built.close()
-
-
-@pytest.fixture(scope="module")
-def url(house: PolicyHouse) -> Iterator[str]:
-    with serve(house) as base:
-        yield base
 
 
 def test_a_refusal_for_good_names_its_page() -> None:

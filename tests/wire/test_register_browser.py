@@ -23,12 +23,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegisterHouse]:
     built.close()
 
 
-@pytest.fixture(scope="module")
-def url(house: RegisterHouse) -> Iterator[str]:
-    with serve(house) as base:
-        yield base
-
-
 WORDS = {
     "ar": {"done": "أُحيل كتاب واحد", "kept": "لدى", "under": "قيد العمل", "number": "رقم الوارد"},
     "en": {"done": "1 letter referred", "kept": "with", "under": "Under way", "number": "Incoming number"},

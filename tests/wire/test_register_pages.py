@@ -11,9 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from tests.wire.dashboard_house import serve
+from tests.wire.dashboard_house import browser, serve
 from tests.wire.register_house import RegisterHouse
-from tests.wire.test_dashboard import browser
 from tracker import schema
 from tracker.model import id_text
 
@@ -23,12 +22,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegisterHouse]:
     built = RegisterHouse.build(tmp_path_factory.mktemp("register"))
     yield built
     built.close()
-
-
-@pytest.fixture(scope="module")
-def url(house: RegisterHouse) -> Iterator[str]:
-    with serve(house) as base:
-        yield base
 
 
 @contextmanager

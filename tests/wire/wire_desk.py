@@ -20,6 +20,9 @@ from tracker.model import Address, Connection, Door, Envelope, Recipient
 from tracker.reply import Reply
 
 LOOPS = ["asyncio", "uvloop"]
+# Dialogues begin with these.
+OPENING = "S: 220 mail.example\nC: EHLO client.example\nS: 250-mail.example\n"
+ENVELOPE = "C: MAIL FROM:<a@mof.example>\nS: 250 2.1.0\nC: RCPT TO:<b@moh.example>\nS: 250 2.1.5\n"
 
 
 def run(loop: str, main: Coroutine[Any, Any, Any]) -> Any:
