@@ -155,6 +155,7 @@ class HoldClock:
         while await asyncio.get_running_loop().run_in_executor(None, self._due, at):
             lot: list[Decided] = await self._crossing.at_record(record.hold_desk, with_room)
             ended += len(lot)
+            record.announce(lot)
             for one in lot:
                 metrics.HOLDS.labels("released" if one.released else "refused", "time").inc()
                 _log.info("the hold of %s for %s ran out", one.number or "mail", one.recipient)

@@ -97,11 +97,6 @@ def _disposition(found: Disposition | None) -> dict[str, Any] | None:
     }
 
 
-def inspect_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The record of one file as plain values (issue: ``wasl inspect``). Never raises."""
-    return inspect_path(path).to_json()
-
-
 def inspect_path(path: str | os.PathLike[str]) -> Inspection:
     """Read one file; ``-`` is standard input. Never raises."""
     name = os.fsdecode(os.fspath(path))

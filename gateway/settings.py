@@ -38,7 +38,6 @@ from gateway.settings_section import Section
 from gateway.settings_watch import WatchSection
 from policies.agency_entry import Mailbox, plain
 from policies.faults import ConfigFaults
-from tracker.model import Address
 
 __all__ = ["ConfigFaults", "Endpoint", "Listen", "Settings", "WireDoor"]
 
@@ -65,11 +64,6 @@ class Gateway(Section):
     """Number of this node, each its own when several share one database."""
     postmaster: Mailbox | None = None
     """Where mail to the postmaster of the gateway's domain goes on to; without it such mail is refused."""
-
-    @property
-    def postmaster_address(self) -> Address:
-        """The address that receipts and notices come from."""
-        return Address("postmaster", self.domain)
 
 
 class Database(Section):
@@ -466,8 +460,3 @@ class Settings(Section):
     @property
     def ledger_origin(self) -> str:
         return self.ledger.origin or f"{self.gateway.domain}/ledger"
-
-    @property
-    def control_socket(self) -> Path:
-        """Through this socket the command line reaches a running gateway."""
-        return self.gateway.data_dir / "control.sock"

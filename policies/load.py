@@ -111,12 +111,8 @@ def load_policy_texts(
     )
 
 
-def built_in_files() -> dict[str, str]:
-    """What decides beside a policy folder, by name (``default/safety.yaml``)."""
-    return {name: octets.decode() for name, octets in _built_in().items()}
-
-
 def _built_in() -> dict[str, bytes]:
+    """What decides beside a policy folder, by name (``default/safety.yaml``)."""
     return {f"{BUILT_IN}{path.name}": path.read_bytes() for path in (SAFETY, UNDECIDABLE, *DEFAULT_SET)}
 
 

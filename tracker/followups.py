@@ -404,15 +404,6 @@ def steps_of(conn: Connection, delivery_ids: Iterable[int]) -> dict[int, list[St
     return out
 
 
-def steps_of_letter(conn: Connection, letter_id: int) -> list[StepRow]:
-    """The steps of all deliveries of a letter, in the order in which they were taken."""
-    f = followup.c
-    return [
-        _step(row)
-        for row in conn.execute(select(followup).where(f.letter_id == letter_id).order_by(f.id).limit(500))
-    ]
-
-
 def _step(row: Row[Any]) -> StepRow:
     return StepRow(
         delivery_id=row.delivery_id,

@@ -167,11 +167,6 @@ def of_letter(conn: Connection, viewer: Viewer, letter_id: int) -> tuple[Hold, .
     return holds_of(conn, viewer, hold.c.letter_id == letter_id)
 
 
-def of_deliveries(conn: Connection, viewer: Viewer, ids: Sequence[int]) -> tuple[Hold, ...]:
-    """The holds of these deliveries, open and decided; at most 500."""
-    return holds_of(conn, viewer, hold.c.delivery_id.in_(list(ids)[:500]))
-
-
 def holds_of(conn: Connection, viewer: Viewer, condition: ColumnElement[bool]) -> tuple[Hold, ...]:
     """The holds that fulfil a condition on the table and that the viewer may know of."""
     rows = conn.execute(_holds().where(condition, _known_to(viewer)).order_by(hold.c.id)).all()

@@ -100,11 +100,6 @@ class Part:
         """The declared charset."""
         return self.params.get("charset")
 
-    @property
-    def content_id(self) -> str | None:
-        """Content-ID without brackets."""
-        return self.headers.plain("content-id").strip("<> ") or None
-
 
 @dataclass(slots=True)
 class Structure:

@@ -30,7 +30,7 @@ from tracker.doubtful import DoubtfulAttempts
 from tracker.evidence import EvidenceBook
 from tracker.filing import Filed, Filing
 from tracker.followups import Claimed, FollowUpDesk, Lot, StepClaim
-from tracker.hold_desk import Decided, Decision, Expiry, HoldDesk
+from tracker.hold_desk import Decided, Decision, HoldDesk
 from tracker.ledger import Checkpoint, Ledger, LedgerKey
 from tracker.link_work import AnswersDue, Linked, LinkJudgement
 from tracker.model import IdSource, LetterKind, now_us
@@ -144,12 +144,6 @@ class Record:
             self.hand_in(self.hold_desk, decision, hub, future)
         results = [future.result(timeout) for future in futures]
         self._tell([r for r in results if r.bar is None])
-        return results
-
-    def expire_holds(self, expiry: Expiry) -> list[Decided]:
-        """Release or refuse what nobody decided in time, as its rule says."""
-        results: list[Decided] = self.writer.call(self.hold_desk, expiry)
-        self._tell(results)
         return results
 
     def file(self, filings: Sequence[Filing], timeout: float = 60) -> list[Filed]:
@@ -278,8 +272,8 @@ class Record:
         with self._listeners_lock:
             self._listeners.remove(listener)
 
-    def announce(self, results: Sequence[Noted | Filed | StepClaim]) -> None:
-        """Tell the subscribers of notes that were handed in without waiting."""
+    def announce(self, results: Sequence[Noted | Decided | Filed | StepClaim]) -> None:
+        """Tell the subscribers what came of what was handed in without waiting."""
         self._tell(results)
 
     def _tell(self, results: Sequence[Accepted | Noted | Decided | Filed | Linked | StepClaim]) -> None:

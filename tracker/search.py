@@ -115,10 +115,6 @@ class Query:
         """True when a condition speaks of one recipient's row."""
         return bool(self.to or self.conditions or self.states or self.grade is not None)
 
-    @property
-    def is_empty(self) -> bool:
-        return self == Query(unclear=self.unclear)
-
 
 def parse_day(text: str) -> date | None:
     """``2026-11-01``, ``1/11/2026`` or ``01-11-2026`` (day first) in any digits; None for anything else."""

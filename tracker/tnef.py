@@ -30,15 +30,9 @@ _SIZES = {0x02: 4, 0x0B: 4, 0x03: 4, 0x04: 4, 0x0A: 4, 0x05: 8, 0x06: 8, 0x07: 8
 _LONG_TYPES = (0x1E, 0x1F, 0x0D, 0x102, 0x00)
 
 # Property ids (MS-OXPROPS).
-INTERNET_MESSAGE_ID = 0x1035
 INTERNET_REFERENCES = 0x1039
 IN_REPLY_TO_ID = 0x1042
 ORIGINAL_MESSAGE_ID = 0x1046
-REPORT_TEXT = 0x1001
-ORIGINAL_SUBJECT = 0x0049
-ORIGINAL_DISPLAY_TO = 0x0074
-SENDER_ADDRESS = 0x0C1F
-SENDER_SMTP_ADDRESS = 0x5D01
 MESSAGE_CLASS = 0x001A
 ATTACH_LONG_FILENAME = 0x3707
 
@@ -60,11 +54,6 @@ class Tnef:
     def is_not_read(self) -> bool:
         """Class of a notice that the message was deleted unread."""
         return self.message_class.upper().endswith((".IPNNRN", ".NON-READ RECEIPT"))
-
-    @property
-    def is_delivery_report(self) -> bool:
-        """Class of a report that the message was delivered."""
-        return self.message_class.upper().endswith(".DR")
 
     @property
     def is_failure(self) -> bool:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from gateway.crossing import Crossing
+from gateway.holding import HoldClock
+from gateway.refusals import Refusals
+from gateway.retry import RetrySchedule
 from tracker import holds, schema
 from tracker.acceptance import Acceptance, DeliveryDraft, HoldDraft
 from tracker.access import Role, Viewer
@@ -134,6 +140,11 @@ def decide(
         note=note if note is not None else "not as it is" if what is Act.REFUSE else "",
     )
     return record.decide([decision])[0]
+
+
+def expire(record: Record, expiry: Expiry) -> list[Decided]:
+    ended: list[Decided] = record.writer.call(record.hold_desk, expiry)
+    return ended
 
 
 def page(record: Record, hold_id: int, viewer: Viewer = ADMIN) -> Hold:
@@ -302,6 +313,23 @@ def test_many_are_decided_at_once_and_one_that_cannot_be_stops_no_other(record: 
     whole(record)
 
 
+def test_open_pages_are_told_what_time_decided(record: Record) -> None:
+    one = one_hold(record, expires_us=now_us() - 1)
+    told = record.subscribe()
+    schedule = RetrySchedule(
+        waits=(timedelta(minutes=1),),
+        jitter=0,
+        warn_after=timedelta(hours=4),
+        give_up_after=timedelta(days=5),
+    )
+
+    async def look() -> int:
+        return await HoldClock(Crossing(record), schedule, None, Refusals()).look()
+
+    assert asyncio.run(look()) == 1
+    assert told.get(timeout=5) == one.letter_id
+
+
 @pytest.mark.parametrize(
     ("then", "state", "event"), [("release", "queued", "released"), ("refuse", "refused", "refused")]
 )
@@ -311,10 +339,10 @@ def test_what_nobody_decides_in_time(record: Record, then: str, state: str, even
     with record.read() as conn:
         assert not holds.any_due(conn, at)
         assert holds.any_due(conn, at + 11 * HOUR)
-    assert record.expire_holds(Expiry(at_us=at, expires_us=at)) == []
-    (done,) = record.expire_holds(Expiry(at_us=at + 11 * HOUR, expires_us=at + 99 * HOUR))
+    assert expire(record, Expiry(at_us=at, expires_us=at)) == []
+    (done,) = expire(record, Expiry(at_us=at + 11 * HOUR, expires_us=at + 99 * HOUR))
     assert (done.hold_id, done.state, done.released) == (one.id, HoldState.EXPIRED, then == "release")
-    assert record.expire_holds(Expiry(at_us=at + 12 * HOUR, expires_us=at)) == []
+    assert expire(record, Expiry(at_us=at + 12 * HOUR, expires_us=at)) == []
     (delivery,) = rows(record, schema.delivery)
     assert delivery.state == state
     told = rows(record, schema.evidence)[-1]

@@ -33,7 +33,7 @@ KEYS = [
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.stem)
 def test_golden(path: Path) -> None:
-    found = inspect.inspect_file(path)
+    found = inspect.inspect_path(path).to_json()
     assert list(found) == KEYS
     assert found.pop("file") == str(path)
     assert found == json.loads(path.with_suffix(".expected").read_text())

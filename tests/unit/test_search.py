@@ -84,7 +84,7 @@ def test_a_message_id() -> None:
 def test_what_is_not_understood_is_said(line: str) -> None:
     query = parse(line)
     assert query.unclear == (line,)
-    assert query.is_empty
+    assert query == Query(unclear=query.unclear)
 
 
 def test_agencies_may_be_named() -> None:
