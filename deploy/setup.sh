@@ -26,13 +26,17 @@ case $want in
 esac
 
 # ---------------------------------------------------------------- Python
+# The distribution's own first: it is kept secure by apt, and is often built to run faster than one made by hand.
 usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+complete() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 python=
-for name in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
-    if usable "$name"; then python=$name; break; fi
+for name in ${PYTHON:-/usr/bin/python3 python3.13 python3.12 python3.11 python3}; do
+    usable "$name" || continue
+    [ -n "$python" ] || python=$name
+    if complete "$name"; then python=$name; break; fi
 done
 [ -n "$python" ] || fail "Python 3.11 or later is needed, and none was found"
-if [ ! -x .venv/bin/python ] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+if [ ! -x .venv/bin/python ] && ! complete "$python"; then
     packages="$packages $("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
 fi
 
