@@ -21,30 +21,36 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from gateway import high_water, metrics
 from gateway.acts import ACTS, Act
-from gateway.authentication import Authentication, Checks
+from gateway.authentication import Authentication
 from gateway.authentication_dns import Names
 from gateway.command_mail import CommandMail
-from gateway.composer import Composer, Identity
+from gateway.composer import Composer
 from gateway.control import ControlServer
 from gateway.crossing import Crossing
 from gateway.data_lock import Busy, DataLock
 from gateway.deadline import Deadline
-from gateway.desk import WireLimits
 from gateway.followup import FollowUpClock, FollowUpSettings
 from gateway.holding import HoldClock
 from gateway.imap_role import ImapRole
 from gateway.inbound import Inbound
 from gateway.instance import Instance
-from gateway.intake import Intake, IntakeSettings
-from gateway.next_hops import NextHops
-from gateway.notices import Notices, NoticeSettings
+from gateway.intake import Intake
+from gateway.notices import Notices
 from gateway.opening import await_room, mac_secrets, open_record, open_room, policy_limits
-from gateway.outgoing import Timeouts
 from gateway.own_mail import OwnPost
+from gateway.part_settings import (
+    checks,
+    composer_identity,
+    gateway_identity,
+    intake_settings,
+    next_hops,
+    notice_settings,
+    retry_schedule,
+    wire_limits,
+)
 from gateway.policy_desk import act_on_policy
 from gateway.policy_watch import PolicyWatch
 from gateway.reading_room import ContentReader, memory_for
@@ -52,7 +58,6 @@ from gateway.refusals import Refusals
 from gateway.registry import AnswerClock
 from gateway.relay import Relay
 from gateway.reload import Reload
-from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
 from gateway.settings import Listen, Settings, WireDoor
 from gateway.signing_room import SigningRoom
@@ -64,9 +69,7 @@ from gateway.upkeep import NodeKeeper, Upkeep
 from gateway.watch_role import WatchRole
 from policies.directory import DirectoryFile
 from tracker.model import Door
-from tracker.notice import GatewayIdentity
 from tracker.outage import Outage
-from tracker.receipt_due import DEFAULT_EVENTS, NAMES, ReceiptSettings, changed
 from tracker.store import StoreError
 from tracker.verify_code import open_codes, verify_link
 
@@ -82,13 +85,6 @@ ROLES = ("smtp", "imap", "relay", "notices", "watch", "dashboard", "upkeep")
 
 class StartError(Trouble):
     """The gateway cannot start; the message says what to do."""
-
-
-def receipt_settings(settings: Settings) -> ReceiptSettings:
-    """The events that earn a receipt by the settings."""
-    r = settings.receipts
-    events = changed(DEFAULT_EVENTS, ((name, getattr(r, name)) for name in NAMES))
-    return ReceiptSettings(events=events, gather_above=r.digest_above)
 
 
 class Gateway:
@@ -238,14 +234,7 @@ class Gateway:
         macs = mac_secrets(settings.secrets.mac)
         reverse_path = self.reverse_path = ReversePath(macs, settings.gateway.domain)
         instance = Instance(macs, settings.gateway.hostname)
-        r = settings.relay
-        schedule = RetrySchedule(
-            waits=tuple(r.retry),
-            jitter=r.jitter,
-            warn_after=r.warn_after,
-            give_up_after=r.give_up_after,
-        )
-        self.schedule = schedule
+        schedule = self.schedule = retry_schedule(settings)
         self.codes = open_codes(self.record)
 
         def directory() -> Any:
@@ -254,34 +243,13 @@ class Gateway:
         self.room = SigningRoom()
         self.rooms = ContentReader(memory=memory_for(settings.limits.message_size))
         composer = Composer(
-            Identity(
-                hostname=settings.gateway.hostname,
-                zone=settings.gateway.zone,
-                domain=settings.gateway.domain,
-                own_keys=tuple((str(k.key_file), settings.gateway.domain, k.selector) for k in settings.dkim),
-                seal=settings.authentication.seal,
-                verify=self._verify_link(),
-            ),
+            composer_identity(settings, self._verify_link()),
             self.record.archive,
             directory,
             reverse_path,
             instance,
             executor,
             self.room,
-        )
-        reply = r.reply_timeout.total_seconds()
-        hops = NextHops(
-            hostname=settings.gateway.hostname,
-            times=Timeouts(
-                connect=r.connect_timeout.total_seconds(),
-                greeting=reply,
-                hello=reply,
-                mail=reply,
-                final=r.data_timeout.total_seconds(),
-            ),
-            connections=r.connections_per_hop,
-            letters=r.letters_per_connection,
-            idle_s=r.idle.total_seconds(),
         )
         self.watch = WatchRole(
             settings.watch,
@@ -295,32 +263,17 @@ class Gateway:
             crossing,
             directory,
             composer,
-            hops,
+            next_hops(settings),
             schedule,
             owner=f"{settings.gateway.node}/{secrets.token_hex(6)}",
-            lease_s=r.lease.total_seconds(),
+            lease_s=settings.relay.lease.total_seconds(),
             look_for=self.watch.look_for,
         )
         relaying = self.relay if "relay" in self.roles else None
-        receipts = receipt_settings(settings)
-        identity = GatewayIdentity(
-            domain=settings.gateway.domain,
-            hostname=settings.gateway.hostname,
-            zone=ZoneInfo(settings.gateway.zone),
-            name_ar=settings.gateway.title_ar,
-            name_en=settings.gateway.title_en,
-            local="postmaster",
-            verify_base=settings.verify_base,
-        )
         post = OwnPost(crossing, directory, schedule, relaying)
         self.notices = Notices(
             crossing,
-            NoticeSettings(
-                gateway=identity,
-                receipts=receipts,
-                digest_us=int(settings.receipts.digest_after.total_seconds() * 1e6),
-                code=self.codes.of,
-            ),
+            notice_settings(settings, self.codes.of),
             directory,
             post,
             executor,
@@ -329,36 +282,27 @@ class Gateway:
         inbound = Inbound(crossing, reverse_path, directory, schedule, executor)
         numbers = settings.numbers.incoming
         commands = CommandMail(
-            crossing, directory, inbound, reverse_path, identity, numbers, schedule, post, executor
+            crossing,
+            directory,
+            inbound,
+            reverse_path,
+            gateway_identity(settings),
+            numbers,
+            schedule,
+            post,
+            executor,
         )
         self.answer_clock = AnswerClock(crossing, directory, numbers)
         self.passwords = PasswordCheck(directory, settings.submission)
         self.reload = Reload(settings, self.record, self.directory, self.policy, self.passwords)
         self.upkeep = Upkeep(settings, self.record)
-        a = settings.authentication
-        self.names = Names(settings.dns.resolvers, settings.dns.timeout.total_seconds(), a.remembered)
-        checks = Checks(
-            spf=a.spf,
-            dkim=a.dkim,
-            dmarc=a.dmarc,
-            arc=a.arc,
-            own_domains=a.own_domains,
-            signatures=a.signatures,
-            timeout_s=a.timeout.total_seconds(),
-        )
+        dns = settings.dns
+        remembered = settings.authentication.remembered
+        self.names = Names(dns.resolvers, dns.timeout.total_seconds(), remembered)
         refusals = Refusals()
         self.intake = Intake(
             crossing,
-            IntakeSettings(
-                domain=settings.gateway.domain,
-                number_shape=settings.numbers.shape,
-                tag_subject=settings.tags.subject,
-                receipts=receipts,
-                ask_read=settings.receipts.ask_read,
-                base_url=settings.base_url if settings.dashboard.enabled else "",
-                keep_free=settings.archive.keep_free,
-                postmaster=settings.gateway.postmaster,
-            ),
+            intake_settings(settings),
             directory,
             lambda: self.policy.current,
             reverse_path,
@@ -369,14 +313,14 @@ class Gateway:
             relaying,
             executor,
             self.rooms,
-            Authentication(checks, self.names, executor),
+            Authentication(checks(settings), self.names, executor),
             refusals,
             commands,
         )
         self.hold_clock = HoldClock(crossing, schedule, relaying, refusals)
         self.followup = FollowUpClock(
             crossing,
-            FollowUpSettings(gateway=identity, base_url=settings.base_url),
+            FollowUpSettings(gateway=gateway_identity(settings), base_url=settings.base_url),
             directory,
             lambda: self.policy.current,
             post,
@@ -393,19 +337,7 @@ class Gateway:
         settings = self.settings
         tally = Tally()
         metrics.SESSIONS.set_function(lambda: tally.connections)
-        section = settings.limits
-        limits = WireLimits(
-            size=section.message_size,
-            recipients=section.recipients,
-            errors=section.errors_per_connection,
-            letters=section.letters_per_connection,
-            letter_time=section.letter_timeout.total_seconds(),
-            command_time=section.command_timeout.total_seconds(),
-            data_time=section.data_timeout.total_seconds(),
-            connections=section.connections,
-            connections_per_address=section.connections_per_address,
-            octets_in_flight=section.in_flight,
-        )
+        limits = wire_limits(settings)
         for entry in settings.listen:
             if entry.door.mailboxes:
                 continue
