@@ -135,6 +135,7 @@ class ClaimDesk(Desk):
             .where(
                 d.state == State.SENDING.value,
                 or_(
+                    d.lease_us.is_(None),
                     d.lease_us < (want.now_us if want.lost_us is None else want.lost_us),
                     and_(d.lease_owner.startswith(f"{node}/", autoescape=True), d.lease_owner != want.owner),
                 ),

@@ -6,10 +6,12 @@ one is built from the first migration on, so that new and old installations are 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 
 from tracker.store import StoreError
 
@@ -39,7 +41,7 @@ def upgrade(engine: Engine) -> None:
     settings = config()
     script = ScriptDirectory.from_config(settings)
     head = script.get_current_head()
-    with engine.begin() as conn:
+    with engine.connect() as conn, _tables_apart(conn), conn.begin():
         present = MigrationContext.configure(conn).get_current_revision()
         if present == head:
             return
@@ -52,6 +54,21 @@ def upgrade(engine: Engine) -> None:
             conn.exec_driver_sql("SELECT pg_advisory_xact_lock(7237101)")  # nodes that start at once
         settings.attributes["connection"] = conn
         command.upgrade(settings, "head")
+
+
+@contextmanager
+def _tables_apart(conn: Connection) -> Iterator[None]:
+    """SQLite: a table may be dropped and made anew without those that refer to it losing their rows."""
+    if conn.dialect.name != "sqlite":
+        yield
+        return
+    driver = conn.connection.driver_connection
+    assert driver is not None
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
 
 
 def _is_current(engine: Engine) -> bool:

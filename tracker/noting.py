@@ -160,8 +160,12 @@ class NoteDesk(Desk):
             )
         if ends:
             _END.many(conn, ends)
-        if waiting:
-            _UPDATE.many(conn, list(waiting.values()))
+        # What is noted beside an attempt that is under way leaves it its lease: without one, nobody would
+        # take the delivery up again if the attempt's process died.
+        for statement, under_way in ((_UPDATE, False), (_UPDATE_LEASED, True)):
+            changes = [c for c in waiting.values() if (c["b_state"] == State.SENDING.value) is under_way]
+            if changes:
+                statement.many(conn, changes)
         self._book.write(proofs)
         if receipts:
             earn(conn, receipts)
@@ -286,7 +290,7 @@ _END = Prepared(
         edit=bindparam("b_edit"),
     )
 )
-_UPDATE = Prepared(
+_CHANGE = (
     update(schema.delivery)
     .where(_d.id == bindparam("b_id"))
     .values(
@@ -298,10 +302,10 @@ _UPDATE = Prepared(
         expires_us=bindparam("b_expires"),
         last_reply=bindparam("b_reply"),
         changed_us=bindparam("b_changed"),
-        lease_owner=None,
-        lease_us=None,
     )
 )
+_UPDATE = Prepared(_CHANGE.values(lease_owner=None, lease_us=None))
+_UPDATE_LEASED = Prepared(_CHANGE)
 
 
 def forget_empty(conn: Connection, letter_ids: Sequence[int]) -> list[str]:

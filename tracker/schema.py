@@ -34,8 +34,12 @@ metadata = MetaData(
 )
 
 
+# A key of one column: SQLite takes INTEGER for the row's own number and needs no index for it.
+_KEY = BigInteger().with_variant(Integer(), "sqlite")
+
+
 def _id() -> Column[int]:
-    return Column("id", BigInteger, primary_key=True, autoincrement=False)
+    return Column("id", _KEY, primary_key=True, autoincrement=False)
 
 
 meta = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
@@ -208,7 +212,7 @@ Index("ix_evidence_letter_id", evidence.c.letter_id, evidence.c.id)
 ledger_entry = Table(
     "ledger_entry",
     metadata,
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", _KEY, primary_key=True, autoincrement=False),
     Column("evidence_id", BigInteger),
     Column("entry", LargeBinary, nullable=False),
 )
@@ -235,7 +239,7 @@ ledger_tile = Table(
 checkpoint = Table(
     "checkpoint",
     metadata,
-    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("size", _KEY, primary_key=True, autoincrement=False),
     Column("root", LargeBinary, nullable=False),
     Column("at_us", BigInteger, nullable=False),
     Column("note", Text, nullable=False),  # the signed note (C2SP tlog-checkpoint)

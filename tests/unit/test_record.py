@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+import sqlalchemy
+from sqlalchemy import func, insert, select, update
 
 from tracker import schema
 from tracker.acceptance import Acceptance, DeliveryDraft
@@ -278,6 +279,16 @@ def test_a_lost_lease_is_claimed_again_and_recorded_as_in_doubt(
     whole(record)
 
 
+@pytest.mark.parametrize("event", [Event.LATE, Event.AUTO_REPLY, Event.SEEN, Event.READ])
+def test_what_is_noted_beside_an_attempt_leaves_it_its_lease(record: Record, event: Event) -> None:
+    record.accept(letter(record))
+    (taken,) = claim(record, "0/a")
+    record.note(Note(delivery_id=taken.delivery_id, event=event, at_us=now_us(), source="test"))
+    assert claim(record, "0/a") == []
+    (again,) = claim(record, "0/b")  # the process died, and this is the node's next life
+    assert again.delivery_id == taken.delivery_id and again.in_doubt
+
+
 def test_notes_raise_the_grade_and_earn_receipts(record: Record) -> None:
     record.accept(letter(record))
     (c,) = claim(record)
@@ -469,6 +480,48 @@ def test_the_migrations_make_the_schema(db_url: str) -> None:
     with store.writer.connect() as conn:
         assert compare_metadata(MigrationContext.configure(conn), schema.metadata) == []
     store.close()
+
+
+def test_rows_of_an_older_sqlite_database_come_through_new_keys(tmp_path: Path) -> None:
+    from alembic import command
+
+    from tracker.migrate import config
+
+    store = Store(f"sqlite:///{tmp_path}/old.db")
+    settings = config()
+    with store.writer.begin() as conn:
+        settings.attributes["connection"] = conn
+        command.upgrade(settings, "0002")
+    with store.writer.begin() as conn:
+        for key in (1 << 62, 7):
+            row = {"id": key, "kind": "letter", "thread_id": 7, "accepted_us": 1}
+            conn.execute(insert(schema.letter).values(row))
+        event = {
+            "letter_id": 7,
+            "event": "submitted",
+            "grade": 1,
+            "at_us": 1,
+            "noted_us": 1,
+            "source": "wasl",
+        }
+        conn.execute(insert(schema.evidence).values(id=1, detail={}, **event))
+        before = _indexes(conn)
+    store.create()
+    with store.writer.connect() as conn:
+        ids = conn.execute(select(schema.letter.c.id).order_by(schema.letter.c.id)).scalars().all()
+        assert ids == [7, 1 << 62]
+        assert conn.execute(select(schema.evidence.c.letter_id)).scalars().all() == [7]
+        assert conn.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        after = _indexes(conn)
+    store.close()
+    assert {made for made in before if made[1]} <= after
+    assert ("sqlite_autoindex_attempt_1", None) in before - after
+
+
+def _indexes(conn: sqlalchemy.Connection) -> set[tuple[str, str | None]]:
+    """Indexes, and how they were made; nothing where a key made them."""
+    asked = "SELECT name, sql FROM sqlite_master WHERE type = 'index'"
+    return {(name, sql) for name, sql in conn.exec_driver_sql(asked).all()}
 
 
 def test_a_newer_database_is_refused(db_url: str) -> None:
