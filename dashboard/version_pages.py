@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse, Response
 
+from dashboard import fault_words
 from dashboard.policy_desk import FolderChanged, NotWritten, PolicyDesk
 from dashboard.policy_editor import MAX_NOTE
 from dashboard.policy_pages import policy_of
@@ -156,7 +157,8 @@ def _done(visit: Visit, desk: PolicyDesk, digest: str, act: Callable[[str], None
     try:
         act(found)
     except ConfigFaults as e:
-        told = visit.tongue.say("It has faults by now: %(why)s", why=str(e.faults[0]))
+        why = fault_words.line(e.faults[0], visit.tongue).striptags()
+        told = visit.tongue.say("It has faults by now: %(why)s", why=why)
         return _version(visit, desk, found, trouble=told, status=422)
     except (NotWritten, FolderChanged, ValueError) as e:
         return _version(visit, desk, found, trouble=str(e), status=409)

@@ -20,7 +20,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.datastructures import State
 
-from dashboard import show
+from dashboard import fault_words, show
 from dashboard.desk import AgencyName, DashboardDesk
 from dashboard.ladder import STEPS
 from dashboard.language import LANGUAGES, Tongue, tongue
@@ -258,6 +258,8 @@ def environment(language: str) -> Environment:
         report=functools.partial(show.report_kind, tongue=spoken),
         stray=functools.partial(show.stray, tongue=spoken),
         octets=functools.partial(show.size, tongue=spoken),
+        fault_words=functools.partial(fault_words.told, tongue=spoken),
+        fault_line=functools.partial(fault_words.line, tongue=spoken),
     )
     made.tests.update(ordinary=show.is_ordinary, bidi=show.has_bidi)
     made.globals.update(

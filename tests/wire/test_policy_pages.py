@@ -184,6 +184,7 @@ def test_faults_are_told_while_one_types(url: str, house: PolicyHouse) -> None:
         assert not answer["good"]
         assert answer["lines"] and 13 in answer["lines"]
         assert "requir_tls" in answer["html"] and 'data-line="13"' in answer["html"]
+        assert "مفتاح غير معروف" in answer["html"] and "أتقصد" in answer["html"]
         good = client.post("/policy/check", json={"name": "own.yaml", "text": STRICTER}).json()
         assert good["good"] and good["lines"] == []
         twice = client.post("/policy/check", json={"name": "new.yaml", "text": OWN_RULES}).json()
@@ -268,7 +269,7 @@ def test_a_fault_on_disk_stands_above_every_page_of_an_administrator(tmp_path: P
         with browser(base, "root") as client:
             for path in ("/letters", "/policy", "/holds", "/worklist"):
                 page = client.get(path).text
-                assert 'class="banner"' in page and "own.yaml:13" in page, path
+                assert 'class="banner"' in page and "own.yaml:13" in page and "غير معروف" in page, path
             assert "many-recipients" in client.get("/policy").text, "the last good version is shown"
             editor = client.get("/policy/files/own.yaml")
             assert "requir_tls" in editor.text
