@@ -26,6 +26,12 @@ def test_a_table_is_what_the_code_says(name: str) -> None:
     assert tables.standing(PAGE, name) == made, "run `python docs/policy_tables.py`"
 
 
+def test_the_administrators_guide_counts_the_rules_that_come_with_wasl() -> None:
+    guide = (policy_tables.PAGE.parent / "administration.md").read_text("utf-8")
+    told = re.findall(r"policy: (\d+) rules", guide)
+    assert told == [str(len(load_policy_texts({}).rules))]
+
+
 def folder() -> dict[str, str]:
     """The built-in set with the groups of the page beside its own."""
     files = {path.name: path.read_text("utf-8") for path in DEFAULT_SET}
