@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from tests.servers.dovecot import Dovecot, dovecot
 from tests.servers.place import Place
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.sink import Sink, smtp_sink
+
+if TYPE_CHECKING:
+    from tracker.record import Record
 
 
 @pytest.fixture
@@ -74,3 +78,12 @@ def lmtp_sink() -> Iterator[Sink]:
     """An LMTP sink of the test's own."""
     with smtp_sink(lmtp=True) as running:
         yield running
+
+
+@pytest.fixture
+def record(db_url: str, tmp_path: Path) -> Iterator[Record]:
+    """An empty record; the test runs once on SQLite and once on PostgreSQL."""
+    from tests.records import record_at
+
+    with record_at(db_url, tmp_path) as made:
+        yield made

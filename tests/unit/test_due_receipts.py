@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.unit.test_record import HOUR, claim, letter, sent
+from tests.records import HOUR, claim, letter, sent
 from tracker import due_receipts
 from tracker.acceptance import DeliveryDraft
-from tracker.archive import Archive
 from tracker.due_receipts import FIRST_US
-from tracker.ledger import LedgerKey
 from tracker.model import NULL_PATH, Address, DeliveryKind, Door, Envelope, LetterKind, Recipient, now_us
 from tracker.model import Connection as Peer
 from tracker.receipt_due import ReceiptSettings
 from tracker.record import Record
 from tracker.states import Event
-from tracker.store import Store
 
 AUTHOR = Recipient(address=Address.parse("a@mof.gov.example"))
-
-
-@pytest.fixture
-def record(db_url: str, tmp_path: Path) -> Iterator[Record]:
-    store = Store(db_url)
-    store.create()
-    with Archive(tmp_path / "archive") as archive:
-        made = Record(store, archive, LedgerKey.make("wasl.test/ledger"), zone="Asia/Amman")
-        try:
-            yield made
-        finally:
-            made.close()
 
 
 def due(record: Record, at: int | None = None, gather: int = 5) -> list[list[str]]:

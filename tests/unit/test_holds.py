@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,10 @@ from gateway.retry import RetrySchedule
 from tracker import holds, schema
 from tracker.acceptance import Acceptance, DeliveryDraft, HoldDraft
 from tracker.access import Role, Viewer
-from tracker.archive import Archive, Octets
+from tracker.archive import Octets
 from tracker.claims import Claim, Want
 from tracker.hold_desk import Decided, Decision, Expiry
 from tracker.holds import Act, Bar, Hold, HoldState
-from tracker.ledger import LedgerKey
 from tracker.model import (
     Address,
     Connection,
@@ -39,7 +37,6 @@ from tracker.queue import Act as QueueAct
 from tracker.queue import act
 from tracker.record import Record
 from tracker.states import State
-from tracker.store import Store
 
 HOUR = 3600 * 1_000_000
 ASKS = ("submitted", "held", "refused", "delivered", "relayed", "failed")
@@ -51,18 +48,6 @@ MOF_COMPLIANCE = Viewer(account="huda", role=Role.COMPLIANCE, agency="MOF")
 MOF_VIEWER = Viewer(account="looker", role=Role.VIEWER, agency="MOF")
 MOH_COMPLIANCE = Viewer(account="zaid", role=Role.COMPLIANCE, agency="MOH")
 MOJ_REGISTRY = Viewer(account="rami", role=Role.REGISTRY, agency="MOJ")
-
-
-@pytest.fixture
-def record(db_url: str, tmp_path: Path) -> Iterator[Record]:
-    store = Store(db_url)
-    store.create()
-    with Archive(tmp_path / "archive") as archive:
-        made = Record(store, archive, LedgerKey.make("wasl.test/ledger"), zone="Asia/Amman")
-        try:
-            yield made
-        finally:
-            made.close()
 
 
 def held(

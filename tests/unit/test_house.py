@@ -103,6 +103,9 @@ def test_a_file_says_what_it_is_for_and_stays_one_noun() -> None:
             complaints.append(f"{name(path)}: no docstring")
         if (lines := text.count("\n")) > TOO_LONG and name(path) not in STANDS_ALONE:
             complaints.append(f"{name(path)} has {lines} lines: which are its two nouns?")
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if (lines := path.read_text(encoding="utf-8").count("\n")) > TOO_LONG:
+            complaints.append(f"{name(path)} has {lines} lines: which are its two nouns?")
     none(complaints)
 
 

@@ -13,7 +13,7 @@ from gateway import high_water
 from gateway.ledger_rotation import rotate, take_over
 from gateway.opening import open_record
 from gateway.settings import Settings
-from tests.unit.test_record import claim, letter, sent
+from tests.records import claim, letter, sent
 from tracker.audit_ledger import audit_store
 from tracker.ledger import LedgerKey, keys_file, proof_text
 from tracker.record import Record

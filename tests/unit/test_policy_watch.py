@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,8 @@ from policies.faults import ConfigFaults
 from policies.load import LETTERS, Limits
 from policies.versions import own_files
 from tracker import policy_store
-from tracker.archive import Archive
-from tracker.ledger import LedgerKey
 from tracker.policy_store import PolicyStoreError, Standing
 from tracker.record import Record
-from tracker.store import Store
 
 DEFAULT = LETTERS.read_text("utf-8")
 EXTRA = """rules:
@@ -27,18 +24,6 @@ EXTRA = """rules:
     receipts: []
 """
 BROKEN = "rules:\n  - id: x\n    prioritt: 3\n"
-
-
-@pytest.fixture
-def record(db_url: str, tmp_path: Path) -> Iterator[Record]:
-    store = Store(db_url)
-    store.create()
-    with Archive(tmp_path / "archive") as archive:
-        made = Record(store, archive, LedgerKey.make("wasl.test/ledger"))
-        try:
-            yield made
-        finally:
-            made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from tracker.archive import Archive, Octets
 from tracker.audit_ledger import verify_store
 from tracker.claims import Want
 from tracker.filing import Bar, Deed, Filed, Filing, Purpose, Stage, own_number
-from tracker.ledger import LedgerKey
 from tracker.link_work import AnswersDue, LinkJudgement
 from tracker.linking import LinkState
 from tracker.model import Address, Connection, DeliveryKind, Door, Envelope, LetterKind, Recipient
@@ -38,18 +36,6 @@ WHOLE = Viewer(account="salma", role=Role.COMPLIANCE)
 CONSOLE = Viewer(account="console:root", role=Role.ADMIN)
 YEAR = 2026
 AT = 1_795_000_000_000_000  # in November 2026
-
-
-@pytest.fixture
-def record(db_url: str, tmp_path: Path) -> Iterator[Record]:
-    store = Store(db_url)
-    store.create()
-    with Archive(tmp_path / "archive") as archive:
-        made = Record(store, archive, LedgerKey.make("wasl.test/ledger"), zone="Asia/Amman")
-        try:
-            yield made
-        finally:
-            made.close()
 
 
 _count = iter(range(1, 100_000))

@@ -9,13 +9,11 @@ from dataclasses import replace
 
 from sqlalchemy import select
 
-from tests.unit.test_registry import CLERK, MOF, MOJ, SHAPE, arrived, file, letter, record, relay, rows
+from tests.unit.test_registry import CLERK, MOF, MOJ, SHAPE, arrived, file, letter, relay, rows
 from tracker import incoming, letter_page, public_view, schema
 from tracker.access import Role, Viewer
 from tracker.filing import Deed
 from tracker.record import Record
-
-__all__ = ["record"]  # the fixture
 
 AB = Viewer(account="nour", role=Role.COMPLIANCE, agency="AB")
 DIWAN, QUIET = "diwan@moh.gov.example", "quiet@moh.gov.example"

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from tests.unit.test_watching import HOUR, ID, letter
+from tests.records import HOUR
+from tests.unit.test_watching import ID, post
 from tracker import matching, schema
-from tracker.archive import Archive
 from tracker.claims import Claim, Want
 from tracker.dsn import Report
-from tracker.ledger import LedgerKey
 from tracker.mailbox_visit import Visit, notes_of
 from tracker.mdn import Disposition
 from tracker.model import now_us
 from tracker.noting import Note
 from tracker.record import Record
 from tracker.states import Event
-from tracker.store import Store
 
 BOX = "ali@moh.gov.example"
 ORIGIN = matching.Origin(
@@ -31,24 +27,12 @@ DISPLAYED = Disposition(final_recipient=BOX, mode="manual-action", type="display
 DELETED = Disposition(final_recipient=BOX, mode="automatic-action", type="deleted")
 
 
-@pytest.fixture
-def record(db_url: str, tmp_path: Path) -> Iterator[Record]:
-    store = Store(db_url)
-    store.create()
-    with Archive(tmp_path / "archive") as archive:
-        made = Record(store, archive, LedgerKey.make("wasl.test/ledger"), zone="Asia/Amman")
-        try:
-            yield made
-        finally:
-            made.close()
-
-
 class Doubtful:
     """A letter whose first attempt ended ``how``; it waits for the next."""
 
     def __init__(self, record: Record, how: Event = Event.IN_DOUBT) -> None:
         self.record = record
-        self.number = letter(record, BOX, sent=False)
+        self.number = post(record, BOX, sent=False)
         (claim,) = self.claim()
         self.id = claim.delivery_id
         record.note(

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from gateway.retry import RetrySchedule
 from gateway.steady_clock import BELIEVED_S, SteadyClock
-from tests.unit.test_record import claim, end, letter
-from tracker.archive import Archive
+from tests.records import claim, end, letter
 from tracker.claims import Claim
-from tracker.ledger import LedgerKey
 from tracker.noting import Note
 from tracker.record import Record
 from tracker.states import Event
-from tracker.store import Store
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -76,18 +71,6 @@ def test_a_step_back_or_a_small_one_is_taken_at_once(jump: int) -> None:
     clock = SteadyClock(lambda: hands.wall, lambda: hands.up)
     hands.go(5, jump=jump)
     assert clock.now_us() == hands.wall
-
-
-@pytest.fixture
-def record(db_url: str, tmp_path: Path) -> Iterator[Record]:
-    store = Store(db_url)
-    store.create()
-    with Archive(tmp_path / "archive") as archive:
-        made = Record(store, archive, LedgerKey.make("wasl.test/ledger"))
-        try:
-            yield made
-        finally:
-            made.close()
 
 
 def attempt(record: Record, at_us: int) -> Claim:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_record import letter, whole
+from tests.records import letter, whole
 from tracker import sweep, worklist
 from tracker.archive import Archive, Octets, key_for
 from tracker.ledger import LedgerKey

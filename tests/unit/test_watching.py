@@ -2,77 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import select
 
+from tests.records import HOUR, claim, letter
 from tracker import schema, watch_lease, watch_positions
-from tracker.acceptance import Acceptance, DeliveryDraft
-from tracker.archive import Archive, Octets
-from tracker.claims import Want
 from tracker.evidence_kinds import evidence_kinds
-from tracker.ledger import LedgerKey
-from tracker.model import Address, Connection, DeliveryKind, Door, Envelope, LetterKind, Recipient, now_us
+from tracker.model import now_us
 from tracker.noting import Note
 from tracker.observing import Place, Seen, arrivals, flag_changes
 from tracker.record import Record
 from tracker.states import Event
-from tracker.store import Store
 from tracker.watch_lease import WatchState
 from tracker.watch_positions import Position
 from tracker.watching import Found, find_delivery
 
-HOUR = 3600 * 1_000_000
 ID = "<1@mof.gov.example>"
 
 
-@pytest.fixture
-def record(db_url: str, tmp_path: Path) -> Iterator[Record]:
-    store = Store(db_url)
-    store.create()
-    with Archive(tmp_path / "archive") as archive:
-        made = Record(store, archive, LedgerKey.make("wasl.test/ledger"), zone="Asia/Amman")
-        try:
-            yield made
-        finally:
-            made.close()
-
-
-def letter(record: Record, *to: str, message_id: str = ID, sent: bool = True, **changes: Any) -> str:
+def post(record: Record, *to: str, message_id: str = ID, sent: bool = True) -> str:
     """Accept a letter from MOF and have it claimed; returns its number."""
-    octets = Octets.of(f"From: a@mof.gov.example\r\nMessage-ID: {message_id}\r\n\r\nhello\r\n".encode())
-    recipients = tuple(Recipient(address=Address.parse(t)) for t in to)
-    at = now_us()
-    acceptance = Acceptance(
-        submission_id=record.ids.next(),
-        kind=LetterKind.LETTER,
-        peer=Connection(door=Door.RELAY, peer="192.0.2.1", agency="MOF"),
-        envelope=Envelope(sender=Address.parse("a@mof.gov.example"), recipients=recipients),
-        octets=octets,
-        at_us=at,
-        expires_us=at + 120 * HOUR,
-        agency="MOF",
-        author="a@mof.gov.example",
-        message_id=message_id,
-        digest=octets.sha256,
-        number_shape="{agency}/{year}/{seq:06d}",
-        deliveries=tuple(
-            DeliveryDraft(
-                recipient=r,
-                kind=DeliveryKind.LETTER,
-                agency=r.address.host.split(".")[0].upper(),
-                hop=r.address.host.split(".")[0].upper(),
-            )
-            for r in recipients
-        ),
-    )
-    accepted = record.accept(replace(acceptance, **changes))
+    text = f"From: a@mof.gov.example\r\nMessage-ID: {message_id}\r\n\r\nhello\r\n".encode()
+    accepted = record.accept(letter(record, *to, text=text, message_id=message_id))
     if sent:
-        record.claim(Want(owner="0/a", limit=100, now_us=now_us(), lease_us=now_us() + HOUR))
+        claim(record)
     assert accepted.number is not None
     return accepted.number
 
@@ -83,14 +38,14 @@ def found(record: Record, *claim: Any, **more: Any) -> Found | None:
 
 
 def test_number_message_id_and_agency_must_all_agree(record: Record) -> None:
-    number = letter(record, "registry@moh.gov.example", "b@moe.gov.example")
-    other = letter(record, "registry@moh.gov.example", message_id="<2@mof.gov.example>")
+    number = post(record, "registry@moh.gov.example", "b@moe.gov.example")
+    other = post(record, "registry@moh.gov.example", message_id="<2@mof.gov.example>")
     box = "Registry@MOH.gov.example"
     hit = found(record, "MOH", number, ID, box)
     assert hit is not None and hit.own and hit.recipient == "registry@moh.gov.example"
     assert hit.number == number
     assert found(record, "MOH", f" {number} ", f"{ID} ", box) == hit
-    for claim in (
+    for wrong in (
         ("MOH", number, "<2@mof.gov.example>", box),
         ("MOH", other, ID, box),
         ("MOJ", number, ID, box),
@@ -101,11 +56,11 @@ def test_number_message_id_and_agency_must_all_agree(record: Record) -> None:
         ("MOH", number, "<\ud800@x>", box),
         ("MOH", number * 1000, ID, box),
     ):
-        assert found(record, *claim) is None
+        assert found(record, *wrong) is None
 
 
 def test_of_several_recipients_the_mailbox_says_which(record: Record) -> None:
-    number = letter(record, "registry@moh.gov.example", "minister@moh.gov.example", "info@moh.gov.example")
+    number = post(record, "registry@moh.gov.example", "minister@moh.gov.example", "info@moh.gov.example")
     for box in ("registry@moh.gov.example", "minister@moh.gov.example"):
         hit = found(record, "MOH", number, ID, box)
         assert hit is not None and hit.recipient == box and hit.own
@@ -116,13 +71,13 @@ def test_of_several_recipients_the_mailbox_says_which(record: Record) -> None:
 
 
 def test_a_single_recipient_elsewhere_in_the_agency_is_found_and_said_to_be_another(record: Record) -> None:
-    number = letter(record, "ali@moh.gov.example")
+    number = post(record, "ali@moh.gov.example")
     hit = found(record, "MOH", number, ID, "registry@moh.gov.example")
     assert hit is not None and not hit.own and hit.recipient == "ali@moh.gov.example"
 
 
 def test_what_was_never_handed_over_is_in_no_mailbox(record: Record) -> None:
-    number = letter(record, "registry@moh.gov.example", sent=False)
+    number = post(record, "registry@moh.gov.example", sent=False)
     assert found(record, "MOH", number, ID, "registry@moh.gov.example") is None
 
 
@@ -139,7 +94,7 @@ DONE = replace(PLACE, folder="منجز", event=Event.PROCESSED)
 
 def relayed(record: Record, *to: str, message_id: str = ID) -> str:
     """A letter whose attempt has ended well."""
-    number = letter(record, *to, message_id=message_id)
+    number = post(record, *to, message_id=message_id)
     with record.read() as conn:
         ids = list(conn.scalars(select(schema.delivery.c.id).where(schema.delivery.c.state == "sending")))
     for i in ids:
@@ -225,7 +180,7 @@ def test_a_claim_that_does_not_agree_raises_nothing(record: Record) -> None:
 
 
 def test_an_attempt_under_way_is_waited_for(record: Record) -> None:
-    number = letter(record, "registry@moh.gov.example")
+    number = post(record, "registry@moh.gov.example")
     with record.read() as conn:
         sightings, later = arrivals(conn, PLACE, [seen(number, uid=4)], now_us())
     assert (sightings, later) == ([], [4])

@@ -26,7 +26,8 @@ from policies.agency import Agency, Mode, NextHop
 from policies.chain import Policy
 from policies.directory import Directory
 from policies.load import LETTERS, load_policy_texts
-from tests.wire.watch_house import HOUR, claim_all, record_at
+from tests.records import HOUR, record_at
+from tests.wire.watch_house import claim_all
 from tracker import schema
 from tracker.acceptance import Acceptance, DeliveryDraft
 from tracker.archive import Archive, Octets

@@ -16,6 +16,7 @@ from gateway.imap_watch_mailbox import Pace
 from gateway.imap_watch_words import encode_name
 from gateway.mailbox_look import Sought
 from policies.watch import Meaning
+from tests.records import record_at
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot, dovecot
 from tests.wire.watch_house import (
@@ -27,7 +28,6 @@ from tests.wire.watch_house import (
     evidence,
     house,
     post,
-    record_at,
     standing,
     watch_of,
 )

@@ -17,9 +17,10 @@ from gateway import imap_watch_client as client_file
 from gateway.imap_watch_client import Denied, Hostile, Lost, Unwilling, WatchClient, WatchError, connect
 from gateway.imap_watch_words import Unspeakable
 from policies.watch import Meaning, Watch
+from tests.records import record_at
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
-from tests.wire.watch_house import Registry, box_name, events, house, post, record_at, watch_of
+from tests.wire.watch_house import Registry, box_name, events, house, post, watch_of
 from tracker.record import Record
 
 CONTEXT = ssl.create_default_context()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import pytest
 import uvloop
 from sqlalchemy import select
 
@@ -24,7 +21,6 @@ from tests.wire.watch_house import (
     events,
     house,
     post,
-    record_at,
     watch_of,
 )
 from tracker import schema
@@ -34,12 +30,6 @@ from tracker.model import now_us
 from tracker.record import Record
 
 CLERK = Viewer(account="rana", role=Role.REGISTRY, agency="MOH")
-
-
-@pytest.fixture
-def record(db_url: str, tmp_path: Path) -> Iterator[Record]:
-    with record_at(db_url, tmp_path) as made:
-        yield made
 
 
 def assigned(*watches: Watch) -> Directory:

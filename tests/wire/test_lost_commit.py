@@ -9,16 +9,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from tests.records import HOUR, claim, letter, record_at, rows, sent, whole
 from tests.servers.cut_proxy import CutProxy, cut_proxy
 from tests.servers.postgres import Postgres
-from tests.unit.test_record import HOUR, claim, letter, rows, sent, whole
 from tracker import schema
-from tracker.archive import Archive
-from tracker.ledger import LedgerKey
 from tracker.model import now_us
 from tracker.record import Record
 from tracker.states import Event, State
-from tracker.store import Store
 from tracker.writer import CommitFailed
 
 pytestmark = [pytest.mark.servers, pytest.mark.postgres]
@@ -35,14 +32,8 @@ def proxy(postgres_server: Postgres) -> Iterator[CutProxy]:
 
 @pytest.fixture
 def record(proxy: CutProxy, pg_url: str, tmp_path: Path) -> Iterator[Record]:
-    store = Store(proxy.url(pg_url))
-    store.create()
-    with Archive(tmp_path / "archive") as archive:
-        made = Record(store, archive, LedgerKey.make("wasl.test/ledger"), zone="Asia/Amman")
-        try:
-            yield made
-        finally:
-            made.close()
+    with record_at(proxy.url(pg_url), tmp_path) as made:
+        yield made
 
 
 def test_what_was_handed_over_and_not_told_is_claimed_at_once(record: Record, proxy: CutProxy) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_record import HOUR, claim, letter, rows, sent, whole
+from tests.records import HOUR, claim, letter, rows, sent, whole
 from tracker import schema
 from tracker.archive import Archive
 from tracker.claims import Claim

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import imaplib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -21,19 +20,15 @@ from gateway.imap_watch_words import encode_name
 from policies.agency import Agency
 from policies.directory import Directory
 from policies.watch import Meaning, Watch
+from tests.records import HOUR, letter
 from tests.servers.place import ServerFailed
 from tracker import schema
-from tracker.acceptance import Acceptance, DeliveryDraft
-from tracker.archive import Archive, Octets
 from tracker.claims import Claim, Want
-from tracker.ledger import LedgerKey
-from tracker.model import Address, Connection, DeliveryKind, Door, Envelope, LetterKind, Recipient, now_us
+from tracker.model import Address, now_us
 from tracker.noting import Note
 from tracker.record import Record
 from tracker.states import Event
-from tracker.store import Store
 
-HOUR = 3600 * 1_000_000
 FOLDERS = {
     "INBOX": Meaning.ARRIVAL,
     "مسجل": Meaning.REGISTERED,
@@ -47,18 +42,6 @@ _count = itertools.count(1)
 def box_name(local: str = "registry") -> str:
     """A mailbox that no other test uses."""
     return f"{local}{next(_count)}@moh.gov.example"
-
-
-@contextmanager
-def record_at(url: str, folder: Path) -> Iterator[Record]:
-    store = Store(url)
-    store.create()
-    with Archive(folder / "archive") as archive:
-        made = Record(store, archive, LedgerKey.make("wasl.test/ledger"), zone="Asia/Amman")
-        try:
-            yield made
-        finally:
-            made.close()
 
 
 @dataclass(frozen=True)
@@ -82,29 +65,7 @@ def post(record: Record, *to: str, sent: bool = True, noted: bool = True, messag
     n = next(_count)
     message_id = message_id or f"<{n}.{id(record)}@mof.gov.example>"
     text = f"From: a@mof.gov.example\r\nSubject: {n}\r\nMessage-ID: {message_id}\r\n\r\nhello {n}\r\n"
-    octets = Octets.of(text.encode())
-    recipients = tuple(Recipient(address=Address.parse(t)) for t in to)
-    at = now_us()
-    accepted = record.accept(
-        Acceptance(
-            submission_id=record.ids.next(),
-            kind=LetterKind.LETTER,
-            peer=Connection(door=Door.RELAY, peer="192.0.2.1", agency="MOF"),
-            envelope=Envelope(sender=Address.parse("a@mof.gov.example"), recipients=recipients),
-            octets=octets,
-            at_us=at,
-            expires_us=at + 120 * HOUR,
-            agency="MOF",
-            author="a@mof.gov.example",
-            message_id=message_id,
-            digest=octets.sha256,
-            number_shape="{agency}/{year}/{seq:06d}",
-            deliveries=tuple(
-                DeliveryDraft(recipient=r, kind=DeliveryKind.LETTER, agency="MOH", hop="MOH")
-                for r in recipients
-            ),
-        )
-    )
+    accepted = record.accept(letter(record, *to, text=text.encode(), message_id=message_id))
     assert accepted.number is not None
     number = str(accepted.number)
     ids: tuple[int, ...] = ()
