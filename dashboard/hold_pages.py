@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse, Response
 from dashboard.language import N_
 from dashboard.rule_words import Teller
 from dashboard.sections import may_see_policy
-from dashboard.visit import SignedIn, Visit
+from dashboard.visit import SignedIn, Visit, asked_id
 from tracker import audit, held_content, holds, queries
 from tracker.hold_desk import Decided
 from tracker.holds import Act, Bar, Hold, HoldState
@@ -40,7 +40,7 @@ BARS = {
 
 @router.get("/holds")
 def desk(visit: SignedIn, cursor: str = "", mine: str = "", rule: str = "") -> Response:
-    after = _id(cursor)
+    after = asked_id(cursor)
     with visit.desk.engine.connect() as conn:
         listed = holds.open_holds(
             conn, visit.viewer, after=after, mine=mine == "1", rule=rule.replace("\x00", "")[:80] or None
@@ -87,18 +87,11 @@ def _done(visit: Visit) -> tuple[str, int] | None:
     return given["done"], int(number)
 
 
-def _id(text: str) -> int | None:
-    if not text:
-        return None
-    try:
-        return id_value(text)
-    except ValueError:
-        raise HTTPException(400) from None
-
-
 def _chosen(visit: Visit, ids: Sequence[str]) -> tuple[Hold, ...]:
     """The holds of these ids that the viewer may know of, in their order."""
-    numbers = list(dict.fromkeys(number for text in ids[:MAX_AT_ONCE] if (number := _id(text)) is not None))
+    numbers = list(
+        dict.fromkeys(number for text in ids[:MAX_AT_ONCE] if (number := asked_id(text)) is not None)
+    )
     if not numbers:
         return ()
     with visit.desk.engine.connect() as conn:
@@ -139,7 +132,7 @@ def decide(
     decide_holds = visit.desk.decide_holds
     if act not in (Act.RELEASE, Act.REFUSE) or decide_holds is None:
         raise HTTPException(400)
-    ids = list(dict.fromkeys(n for text in (id or [])[:MAX_AT_ONCE] if (n := _id(text)) is not None))
+    ids = list(dict.fromkeys(n for text in (id or [])[:MAX_AT_ONCE] if (n := asked_id(text)) is not None))
     if not ids:
         return RedirectResponse("/holds", 303)
     plain = note.replace("\x00", "").strip()[:MAX_NOTE]

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Form, HTTPException, Query
 from fastapi.responses import RedirectResponse, Response
 
 from dashboard.language import N_
-from dashboard.visit import SignedIn, Visit, agency_choices
+from dashboard.visit import SignedIn, Visit, agency_choices, asked_id
 from tracker import audit, incoming, letter_chain
 from tracker.filing import (
     MAX_NUMBER,
@@ -32,7 +32,7 @@ from tracker.filing import (
 from tracker.incoming import Entry, EntryList
 from tracker.letter_page import LetterPage
 from tracker.link_work import LinkJudgement
-from tracker.model import id_text, id_value, now_us
+from tracker.model import id_text, now_us
 
 router = APIRouter()
 
@@ -107,7 +107,7 @@ def _year(visit: Visit) -> int:
 def desk(visit: SignedIn, view: str = "waiting", cursor: str = "", q: str = "", agency: str = "") -> Response:
     code, view = _agency(visit, agency), view if view in VIEWS else "waiting"
     line = q.replace("\x00", "").strip()[:80]
-    at = _id(cursor)
+    at = asked_id(cursor)
     with visit.desk.engine.connect() as conn:
         if line:
             entries = incoming.found(conn, visit.viewer, code, line, _year(visit))
@@ -156,15 +156,6 @@ def _done(visit: Visit) -> tuple[str, int] | None:
     return given["done"], int(number)
 
 
-def _id(text: str) -> int | None:
-    if not text:
-        return None
-    try:
-        return id_value(text)
-    except ValueError:
-        raise HTTPException(400) from None
-
-
 @router.get("/register/gaps")
 def gaps(visit: SignedIn, year: str = "", agency: str = "") -> Response:
     """Numbers of a year that no letter has."""
@@ -186,7 +177,9 @@ def gaps(visit: SignedIn, year: str = "", agency: str = "") -> Response:
 
 def _entries(visit: Visit, code: str, ids: Sequence[str]) -> tuple[Entry, ...]:
     """The letters of these ids at the agency that the viewer may know of, in their order."""
-    numbers = list(dict.fromkeys(number for text in ids[:MAX_AT_ONCE] if (number := _id(text)) is not None))
+    numbers = list(
+        dict.fromkeys(number for text in ids[:MAX_AT_ONCE] if (number := asked_id(text)) is not None)
+    )
     with visit.desk.engine.connect() as conn:
         return incoming.entries(conn, visit.viewer, numbers, code)
 
@@ -264,7 +257,7 @@ def act(
             text=text,
         )
         for name, own in given
-        if (letter_id := _id(name)) is not None
+        if (letter_id := asked_id(name)) is not None
     ]
     if not filings:
         return RedirectResponse("/register", 303)
@@ -313,7 +306,7 @@ def links(visit: SignedIn) -> Response:
 def judge(
     visit: SignedIn, letter: Field = "", to: Field = "", accept: Field = "", back: Field = ""
 ) -> Response:
-    register, letter_id, to_id = visit.desk.register, _id(letter), _id(to)
+    register, letter_id, to_id = visit.desk.register, asked_id(letter), asked_id(to)
     if register is None or letter_id is None or to_id is None or accept not in ("yes", "no"):
         raise HTTPException(400)
     word = LinkJudgement(
@@ -329,7 +322,7 @@ def judge(
     if linked.bar is Bar.UNKNOWN or linked.bar is Bar.NOT_YOURS:
         raise visit.not_found(f"link {pair}")
     visit.record(audit.Action.LINK_JUDGED, pair, accept=accept, barred=linked.bar)
-    shown = _id(back) if back else None
+    shown = asked_id(back) if back else None
     return RedirectResponse(f"/letters/{id_text(shown)}" if shown is not None else "/register/links", 303)
 
 

@@ -28,7 +28,7 @@ from dashboard.sections import Count, CountBook, Section, may_edit_policy, secti
 from policies.faults import Fault
 from tracker import accounts, audit, board, holds, incoming
 from tracker.access import Role, Viewer
-from tracker.model import id_text, now_us
+from tracker.model import id_text, id_value, now_us
 from tracker.store import DatabaseError
 
 LANGUAGE_COOKIE = "wasl_language"
@@ -270,6 +270,16 @@ def environment(language: str) -> Environment:
         Role=Role,
     )
     return made
+
+
+def asked_id(text: str) -> int | None:
+    """An id that an address or a form bears, None for none; what is no id is answered with 400."""
+    if not text:
+        return None
+    try:
+        return id_value(text)
+    except ValueError:
+        raise HTTPException(400) from None
 
 
 def agency_choices(visit: Visit) -> list[AgencyName]:

@@ -44,7 +44,7 @@ class AttachmentFact:
             "size": self.size,
             "sha256": self.sha256,
         }
-        for key in _ATTACHMENT_MORE:
+        for key in MORE:
             value = getattr(self, key)
             if value:
                 out[key] = list(value) if isinstance(value, tuple) else value
@@ -57,7 +57,8 @@ class AttachmentFact:
         return cls(**more)
 
 
-_ATTACHMENT_MORE = (
+# What a record of a fact holds only where there is something to tell.
+MORE = (
     "extension",
     "encrypted",
     "signed",

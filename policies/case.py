@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from policies.attachment_fact import MORE
 from policies.author import AuthorKind
 from policies.calendar import EPOCH, WEEK, Calendar
 from policies.facts import Answered, AttachmentFact, Facts, Place, RecipientFacts, SenderKind
@@ -159,22 +160,7 @@ def _authentication(f: Facts) -> dict[str, str]:
     return out
 
 
-ATTACHMENT_FIELDS = (
-    "name",
-    "declared",
-    "type",
-    "size",
-    "sha256",
-    "extension",
-    "encrypted",
-    "signed",
-    "macros",
-    "executable",
-    "archive",
-    "members",
-    "odd",
-    "undecided",
-)
+ATTACHMENT_FIELDS = ("name", "declared", "type", "size", "sha256", *MORE)
 ANSWERED_FIELDS = ("number", "agency", "classification", "urgency")
 
 # Variables of expressions: how each is found, its type, and what it is (docs/policy.md is made of this).

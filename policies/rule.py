@@ -220,11 +220,12 @@ class Rule:
         words = [effect.action.value] if effect.action is not None else []
         if effect.refusal is not None and effect.action is Action.REJECT:
             words += [str(effect.refusal.code), effect.refusal.status]
-        words += [name for name in _SETS if name in self.entry]
+        words += [name for name in SETTINGS if name in self.entry]
         return " ".join(words)
 
 
-_SETS = (
+# What a rule sets beside its action, by the keys of its file.
+SETTINGS = (
     "hop",
     "mailbox",
     "copy",

@@ -25,11 +25,12 @@ from policies.author import AuthorKind
 from policies.entry import MANY, ONE, Description, Entry, Weekday
 from policies.facts import Automatic, Crypto, Place, SenderKind
 from policies.period import Period, period
-from policies.rule import Per, Route, RuleMode
+from policies.rule import SETTINGS, Per, Route, RuleMode
 from policies.verdict import Action, Then
 from tracker.model import Address
 
 MAX_EXPRESSION = 2000  # characters of ``when:``
+_FIELDS = {"copy": "copy_to"}  # keys whose field has another name
 RECEIPT_WORDS = ("author", "registry")
 
 _ID = re.compile(r"[a-z][a-z0-9-]{1,59}")
@@ -517,32 +518,9 @@ class RuleEntry(Entry):
         for word in ("classification", "urgency"):
             if getattr(self, word) is not None and getattr(self, f"raise_{word}") is not None:
                 raise ValueError(f"{word} and raise_{word} exclude each other")
-        settings = [name for name in SETTINGS if getattr(self, name) is not None]
+        settings = [name for name in SETTINGS if getattr(self, _FIELDS.get(name, name)) is not None]
         if action is None and not settings:
             raise ValueError("does nothing: give an action, or something to set")
         if action is Action.REJECT and settings != (["notify"] if self.notify else []):
             raise ValueError("what is refused goes nowhere: only notify can stand beside action: reject")
         return self
-
-
-# What a rule sets beside its action.
-SETTINGS = (
-    "hop",
-    "mailbox",
-    "copy_to",
-    "require_tls",
-    "classification",
-    "raise_classification",
-    "urgency",
-    "raise_urgency",
-    "due",
-    "receipts",
-    "receipts_to",
-    "digest",
-    "answers",
-    "ask_read",
-    "tag",
-    "subject_tag",
-    "sign",
-    "notify",
-)
