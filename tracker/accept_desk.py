@@ -9,7 +9,6 @@ gets the further recipients as deliveries of the same number (:mod:`tracker.same
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -52,13 +51,12 @@ class AcceptDesk(Desk):
         self._registers = registers
         self._accepted = accepted
         self._stored: set[str] = set()  # objects of a group under way: it may be tried again in parts
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="wasl-objects")
 
     def archive_key(self, a: Acceptance) -> str:
         return self._archive.key_for(a.submission_id, a.at_us)
 
     def before(self, payloads: Sequence[Acceptance]) -> Callable[[], None] | None:
-        """Store the objects: beside the writing of the rows, unless that would hold locks for long."""
+        """Store the objects; what takes its time goes on while the rows are written."""
         keyed = [(self.archive_key(a), a.octets) for a in payloads]
         # What is neither in memory nor a spool file was stored by who spooled it (tracker.record_room).
         items = [
@@ -68,14 +66,10 @@ class AcceptDesk(Desk):
         ]
         if not items:
             return None
-        if self._archive.slow:
-            self._archive.store(items)
-            self._stored.update(key for key, _ in items)
-            return None
-        stored = self._beside.submit(self._archive.store, items)
+        finish = self._archive.begin(items)
 
         def durable() -> None:
-            stored.result()
+            finish()
             self._stored.update(key for key, _ in items)
 
         return durable

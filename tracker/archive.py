@@ -2,7 +2,7 @@
 
 Order of system calls for one object: write, fsync of the file, name (created with ``O_EXCL``, or linked
 from the spool), fsync of the directory; only then does ``store`` return. Whoever names an object in the
-record after that may rely on it.
+record after that may rely on it. Where a sync takes long, those of files and directory run side by side.
 
 How it fails: :class:`ArchiveFull` (no space, no quota) and :class:`ArchiveError` (all else) are OSErrors
 with errno and file name. A failed ``store`` removes every name that it made. After a failed fsync the
@@ -19,7 +19,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import lru_cache
@@ -100,15 +100,42 @@ class Archive:
         Raises :class:`ArchiveFull`, :class:`ArchiveConflict` (the key holds another content; the same
         content again is no error) or :class:`ArchiveError`. A spooled file moves, it is not copied.
         """
+        for _ in self._store(items, beside=False):
+            pass
+
+    def begin(self, items: Sequence[tuple[str, Octets]]) -> Callable[[], None]:
+        """The first half of :meth:`store`: writes, and has threads sync. What is returned does the rest.
+
+        Both raise what ``store`` raises, and after an error nothing is left. Called again, it says the same.
+        """
+        halves = self._store(items, beside=True)
+        next(halves, None)
+        failed: OSError | None = None
+
+        def finish() -> None:
+            nonlocal failed
+            if failed is not None:
+                raise failed
+            try:
+                for _ in halves:
+                    pass
+            except OSError as error:
+                failed = error
+                raise
+
+        return finish
+
+    def _store(self, items: Sequence[tuple[str, Octets]], *, beside: bool) -> Iterator[None]:
         made: list[tuple[int, str]] = []
         stale = True
         with self._guard:
             self._storing += 1
         try:
             placed = [(*self._place_of(key), octets) for key, octets in items]
+            named: set[int] = set()  # folders with new names that are not durable yet
             for at in range(0, len(placed), _GROUP):
-                self._place(placed[at : at + _GROUP], made)
-            for folder in {folder for folder, _, _ in placed}:
+                yield from self._place(placed[at : at + _GROUP], made, named, beside)
+            for folder in named:
                 os.fsync(folder)
             stale = False
         except OSError as error:
@@ -127,7 +154,12 @@ class Archive:
 
     @property
     def slow(self) -> bool:
-        """True on a disk whose syncs take long."""
+        """Never: a disk makes objects durable while the rows that name them are written."""
+        return False
+
+    @property
+    def _slow_disk(self) -> bool:
+        """True where a sync takes so long that threads pay."""
         return self._sync_s > _SLOW_S
 
     def open(self, key: str) -> Octets:
@@ -223,10 +255,22 @@ class Archive:
             os.close(fd)
         self._folders.clear()
 
-    def _place(self, placed: Sequence[tuple[int, str, Octets]], made: list[tuple[int, str]]) -> None:
-        """Write or link objects and sync their content; a name is durable once its folder is synced."""
+    def _place(
+        self,
+        placed: Sequence[tuple[int, str, Octets]],
+        made: list[tuple[int, str]],
+        named: set[int],
+        beside: bool,
+    ) -> Iterator[None]:
+        """Write or link objects and sync their content; adds the folders whose names are to be synced yet.
+
+        Where a sync takes long, names made before are synced beside the content: either alone is nothing,
+        and nobody refers to an object before both are durable. With ``beside`` threads do all the syncs, and
+        it yields once they are under way.
+        """
         files: list[int] = []
         moved: dict[int, tuple[int, str, Octets]] = {}  # spool files, each to be linked once
+        folders: set[int] = set()
         try:
             for folder, name, octets in placed:
                 if octets.lost:
@@ -242,51 +286,79 @@ class Archive:
                     if len(placed) > 1:
                         # Begin to write it out: the first sync then commits what is known of them all.
                         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            if self._slow_disk:
+                folders = {folder for folder, _, octets in placed if octets.memory is not None}
+            syncs = _Syncs([*files, *moved, *folders], self._lanes(len(files)), self._threads, beside)
             try:
-                self._sync([*files, *moved])
-            except OSError:
-                for _, _, octets in moved.values():
-                    octets.lost = True
-                raise
+                if beside:
+                    yield
+            finally:  # a descriptor is not closed under a running sync
+                try:
+                    syncs.finish()
+                except OSError:
+                    for _, _, octets in moved.values():
+                        octets.lost = True
+                    raise
+            if files or moved:
+                self._learn(syncs.each_s())
         finally:
             for fd in files:
                 os.close(fd)
         for folder, name, octets in moved.values():
             _link(folder, name, octets, made)
+        linked = {folder for folder, _, _ in moved.values()}
+        named |= {folder for folder, _, _ in placed} - (folders - linked)
 
-    def _sync(self, files: Sequence[int]) -> None:
-        """Sync files side by side: the file system then commits many of them at once."""
-        # Where a sync is quick, another thread costs more than it saves; where it is slow, side by side wins.
-        lanes = min(len(files), _LANES if self.slow else 1 + len(files) // _QUICK_LOT)
-        if lanes < 2:
-            begun = time.monotonic()
-            for fd in files:
-                os.fsync(fd)
-            self._learn((time.monotonic() - begun) / max(len(files), 1))
-            return
+    def _lanes(self, count: int) -> int:
+        """How many syncs at once: on a quick disk another thread costs more than it saves."""
+        return min(count + 1, _LANES) if self._slow_disk else 1 + count // _QUICK_LOT
+
+    def _threads(self) -> ThreadPoolExecutor:
         with self._guard:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_LANES, thread_name_prefix="archive")
-            pool = self._pool
-
-        def lane(first: int) -> None:
-            for fd in files[first::lanes]:
-                os.fsync(fd)
-
-        begun = time.monotonic()
-        others = [pool.submit(lane, first) for first in range(1, lanes)]
-        try:
-            lane(0)
-        finally:
-            wait(others)  # a descriptor is not closed under a running sync
-        for other in others:
-            other.result()
-        self._learn((time.monotonic() - begun) / -(-len(files) // lanes))
+            return self._pool
 
     def _learn(self, each_s: float) -> None:
         """What one sync took. One slow sync may be a busy processor; a slow disk is slow each time."""
         self._syncs.append(each_s)
         self._sync_s = min(self._syncs)
+
+
+class _Syncs:
+    """Syncs of files side by side: the file system then commits many of them at once.
+
+    The caller is one of the ``lanes``, unless all go ``beside``; ``finish`` raises what a sync raised.
+    """
+
+    def __init__(
+        self, files: Sequence[int], lanes: int, threads: Callable[[], ThreadPoolExecutor], beside: bool
+    ) -> None:
+        self._files = files
+        self._lanes = max(min(lanes, len(files)), 1)
+        self._own = not beside
+        self._begun = time.monotonic()
+        self._took = 0.0
+        rest = range(1 if self._own else 0, self._lanes)
+        self._others = [threads().submit(self._lane, first) for first in rest]
+
+    def _lane(self, first: int) -> None:
+        for fd in self._files[first :: self._lanes]:
+            os.fsync(fd)
+        self._took = max(self._took, time.monotonic() - self._begun)
+
+    def finish(self) -> None:
+        try:
+            if self._own:
+                self._lane(0)
+        finally:
+            wait(self._others)
+        for other in self._others:
+            other.result()
+
+    def each_s(self) -> float:
+        """Seconds that one took."""
+        return self._took / -(-len(self._files) // self._lanes)
 
 
 def checked_key(key: str) -> str:

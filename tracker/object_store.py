@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,8 @@ class ObjectStore(Protocol):
     def spool(self) -> Spool: ...
 
     def store(self, items: Sequence[tuple[str, Octets]]) -> None: ...
+
+    def begin(self, items: Sequence[tuple[str, Octets]]) -> Callable[[], None]: ...
 
     def open(self, key: str) -> Octets: ...
 

@@ -1,8 +1,8 @@
 """What the record room's own process does: takes errands, writes them a group at a time, answers.
 
-On a quick disk one thread does it all: what came while it wrote is the next group. Where the archive is slow
-to sync there are two, so that the objects of the next group are made durable while the group before
-is committed; an errand then waits for two syncs and not for four.
+One thread writes, and what came meanwhile is the next group. Where the archive is far away there are two, so
+that the objects of the next group are made durable while the group before is committed, and no lock of the
+database waits for them.
 
 How it fails: an error of the archive or the database is the answer to the errands that it struck. The
 process ends when the gateway closes the socket, or at once when that dies (:mod:`tracker.record_room`).
@@ -118,18 +118,16 @@ class _Press:
             self._thread.join()
 
     def _stage(self, errands: list[Errand]) -> None:
-        """Make the objects of acceptances durable, then let the other thread commit."""
+        """Make the objects of acceptances durable, then let the other thread commit them."""
         letters = [e for e in errands if e.desk is self._accept_desk]
-        if len(letters) < len(errands):
-            self._staged.put([e for e in errands if e.desk is not self._accept_desk])
-        if not letters:
-            return
-        try:
-            self._make_durable(letters)
-        except Exception:
-            letters = [e for e in letters if self._stored(e)]  # one bad letter takes no neighbour down
+        others = [e for e in errands if e.desk is not self._accept_desk]
         if letters:
-            self._staged.put(letters)
+            try:
+                self._make_durable(letters)
+            except Exception:
+                letters = [e for e in letters if self._stored(e)]  # one bad letter takes no neighbour down
+        if letters or others:
+            self._staged.put(letters + others)
 
     def _stored(self, errand: Errand) -> bool:
         try:

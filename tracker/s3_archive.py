@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import timedelta
@@ -98,6 +98,11 @@ class S3Archive:
                 with suppress(BaseError, FileNotFoundError):
                     obstore.delete(self._store, key)
             raise
+
+    def begin(self, items: Sequence[tuple[str, Octets]]) -> Callable[[], None]:
+        """All of :meth:`store`: no lock of a database is to wait for a network; nothing is left to do."""
+        self.store(items)
+        return lambda: None
 
     @property
     def slow(self) -> bool:
