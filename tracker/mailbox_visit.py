@@ -4,8 +4,8 @@ A letter handed over whole is *fetched* (E4), by whom and with which program. ``
 ``$MDNSent`` are hints, as the watch of mailboxes has them; other keywords, moves, copies and removals are
 *noticed*. Whatever is done with it in the mailbox that it was sent to, it is there (E3), and an attempt in
 doubt is settled by that, as by the watch. Of one account, one letter and one kind there is one note: how
-often somebody looks at a letter is nobody's business (DESIGN, promise 5). Fails: raises what the database does; what is no delivery of ours to
-that agency is left out without a trace.
+often somebody looks at a letter is nobody's business (DESIGN, promise 5). Fails: raises what the database
+does; what is no delivery of ours to that agency is left out without a trace.
 """
 
 from __future__ import annotations

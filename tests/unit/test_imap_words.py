@@ -66,9 +66,7 @@ def test_capabilities() -> None:
         b"* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED COMPRESS=DEFLATE IDLE UIDONLY URLAUTH=BINARY MOVE\r\n"
     )
     assert filtered(line) == b"* CAPABILITY IMAP4rev1 IDLE MOVE\r\n"
-    past = (
-        b"* CAPABILITY IMAP4rev2 JMAPACCESS LOGIN-REFERRALS MAILBOX-REFERRALS XJMAPACCESS XNEW NOTIFY\r\n"
-    )
+    past = b"* CAPABILITY IMAP4rev2 JMAPACCESS LOGIN-REFERRALS MAILBOX-REFERRALS XJMAPACCESS XNEW NOTIFY\r\n"
     assert filtered(past) == b"* CAPABILITY IMAP4rev2 XJMAPACCESS XNEW NOTIFY\r\n"
     assert filtered(b"a OK [CAPABILITY IDLE COMPRESS=DEFLATE] in\r\n") == b"a OK [CAPABILITY IDLE] in\r\n"
     assert listed(b"* OK [CAPABILITY idle ID] x") == {b"IDLE", b"ID"}
