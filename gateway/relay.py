@@ -25,11 +25,11 @@ from gateway import maillog, metrics
 from gateway.budget import Budget
 from gateway.composer import Composer, Sending
 from gateway.crossing import Crossing
+from gateway.mailbox_look import Look, Sought
 from gateway.next_hops import NextHops
 from gateway.outgoing import OUTWARD, Outcome, Stage
 from gateway.retry import RetrySchedule
 from gateway.steady_clock import SteadyClock
-from gateway.watch_role import Look, Sought
 from policies.directory import Directory, NextHop
 from tracker.claims import Claim, Want
 from tracker.model import DeliveryKind, now_us
@@ -43,7 +43,7 @@ _log = logging.getLogger("wasl.relay")
 TOGETHER = 100  # recipients in one transaction
 HELD = 64 * 1024 * 1024  # octets of letters being sent, or waiting for it in memory
 SMALL = 65_536  # octets: what is smaller needs no share of the budget
-_MOMENT_S = 0.005
+_MOMENT_S = 0.005  # after which what was taken is begun, whatever the wire does
 APART = 5  # up to so many recipients at a hop each get a return address of their own (DESIGN §9)
 
 _UNREACHED = frozenset({Stage.CONNECT, Stage.GREETING, Stage.HELLO, Stage.STARTTLS, Stage.AUTH})

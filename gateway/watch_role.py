@@ -11,8 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
-from gateway.mailbox_look import Look as Look
-from gateway.mailbox_look import Sought as Sought
+from gateway.mailbox_look import Look, Sought
 from gateway.settings_watch import WatchSection
 from policies.directory import Directory
 
