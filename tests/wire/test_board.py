@@ -302,7 +302,7 @@ QUESTIONS: list[tuple[str, Callable[[Connection], Any], str]] = [
     (
         "what one agency has not taken in",
         lambda c: waiting_list.waiting(c, MOH, Asked(what=What.REGISTRATION), TIMES),
-        "ix_delivery_untaken",
+        "(?:ix_delivery_untaken|ix_delivery_agency_letter_id)",  # the second has them in order
     ),
     (
         "what is in doubt",

@@ -230,7 +230,7 @@ def fill(engine: Engine, count: int, first: int = 0) -> None:
     ("viewer", "line", "index"),
     [
         (ALL, "", "letter USING INTEGER PRIMARY KEY|letter USING INDEX sqlite_autoindex_letter"),
-        (ALL, "MOF/2026/000123", "INDEX sqlite_autoindex_letter_2|INDEX uq_letter_number"),
+        (ALL, "MOF/2026/000123", "INDEX sqlite_autoindex_letter_1|INDEX uq_letter_number"),
         (ALL, "from:MOF", "ix_letter_agency_id"),
         (ALL, "to:MOH", "ix_delivery_agency_letter_id"),
         (ALL, "is:waiting", "ix_delivery_due"),
