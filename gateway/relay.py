@@ -48,6 +48,7 @@ APART = 5  # up to so many recipients at a hop each get a return address of thei
 
 _UNREACHED = frozenset({Stage.CONNECT, Stage.GREETING, Stage.HELLO, Stage.STARTTLS, Stage.AUTH})
 _NO_HOP = Reply.of(451, "4.3.5", "No next hop is configured for this recipient")
+_UNREADABLE = Reply.of(451, "4.3.0", "The letter cannot be read now")
 
 
 @dataclass(slots=True)
@@ -213,7 +214,7 @@ class Relay:
             hop = self._directory().hop(hop_name)
             notes, left = await self._found(batch)
             if hop is None:
-                notes += [self._deferred(c, _NO_HOP) for c in left]
+                notes += self._deferred(left, _NO_HOP)
             elif left and left[0].parcel.size <= SMALL:
                 notes += await self._attempt(left, hop)
             elif left:
@@ -293,7 +294,7 @@ class Relay:
             sending = await self._composer.compose(batch, hop)
         except OSError as error:
             _log.error("the octets of %s cannot be read: %s", batch[0].parcel.wire_id, error)
-            return [self._deferred(c, Reply.of(451, "4.3.0", "The letter cannot be read now")) for c in batch]
+            return self._deferred(batch, _UNREADABLE)
         try:
             outcome = await self._pools.send(hop, sending.outgoing)
         finally:
@@ -339,30 +340,44 @@ class Relay:
         if result.accepted:
             event = Event.DELIVERED if hop.is_final else Event.RELAYED
             metrics.DELIVERY_SECONDS.observe((at - claim.parcel.at_us) / 1e6)
-            self._line(claim, outcome, "sent", told)
+            self._line(claim, outcome.peer, "sent", told)
             return [_note(claim, event, at, source, outcome.peer, detail, end)]
         if result.permanent:
-            self._line(claim, outcome, "bounced", told)
+            self._line(claim, outcome.peer, "bounced", told)
             return [_note(claim, Event.FAILED, at, source, outcome.peer, detail, end)]
         if self._schedule.gives_up(claim.expires_us, claim.tried_us, at):
-            self._line(claim, outcome, "expired", told)
+            self._line(claim, outcome.peer, "expired", told)
             detail |= {"expired": True, "status": "5.4.7"}
             return [_note(claim, Event.FAILED, at, "timer", outcome.peer, detail, end)]
         event = Event.IN_DOUBT if result.in_doubt else Event.ATTEMPTED
-        self._line(claim, outcome, "in-doubt" if result.in_doubt else "deferred", told)
-        next_us = self._schedule.next_us(claim.attempts, at, claim.expires_us)
+        self._line(claim, outcome.peer, "in-doubt" if result.in_doubt else "deferred", told)
+        next_us = self._next_us(claim, at)
         notes = [_note(claim, event, at, source, outcome.peer, detail, end, next_us)]
         return notes + self._late(claim, at, next_us, end.reply)
 
-    def _deferred(self, claim: Claim, reply: Reply) -> Note:
+    def _deferred(self, batch: list[Claim], reply: Reply) -> list[Note]:
+        """Notes of what could not even be tried."""
+        notes: list[Note] = []
         at = now_us()
-        end = AttemptEnd(attempt_id=claim.attempt_id, reply=str(reply))
-        detail: dict[str, object] = {"hop": claim.hop, "reply": str(reply)}
-        if self._schedule.gives_up(claim.expires_us, claim.tried_us, at):
-            detail |= {"expired": True, "status": "5.4.7"}
-            return _note(claim, Event.FAILED, at, "timer", "", detail, end)
-        next_us = self._schedule.next_us(claim.attempts, at, claim.expires_us)
-        return _note(claim, Event.ATTEMPTED, at, "wasl", "", detail, end, next_us)
+        for claim in batch:
+            end = AttemptEnd(attempt_id=claim.attempt_id, reply=str(reply))
+            detail: dict[str, object] = {"hop": claim.hop, "reply": str(reply)}
+            if self._schedule.gives_up(claim.expires_us, claim.tried_us, at):
+                self._line(claim, "none", "expired", reply)
+                detail |= {"expired": True, "status": "5.4.7"}
+                notes.append(_note(claim, Event.FAILED, at, "timer", "", detail, end))
+                continue
+            self._line(claim, "none", "deferred", reply)
+            next_us = self._next_us(claim, at)
+            notes.append(_note(claim, Event.ATTEMPTED, at, "wasl", "", detail, end, next_us))
+            notes += self._late(claim, at, next_us, end.reply)
+        return notes
+
+    def _next_us(self, claim: Claim, at: int) -> int:
+        moments = [claim.expires_us]
+        if claim.warned_us is None:
+            moments.append(self._schedule.warns_us(claim.parcel.at_us))
+        return self._schedule.next_us(claim.attempts, at, *moments)
 
     def _late(self, claim: Claim, at: int, next_us: int, reply: str) -> list[Note]:
         if claim.warned_us is not None or not self._schedule.is_late(claim.parcel.at_us, at):
@@ -379,13 +394,13 @@ class Relay:
             )
         ]
 
-    def _line(self, claim: Claim, outcome: Outcome, status: str, told: Reply) -> None:
+    def _line(self, claim: Claim, peer: str, status: str, told: Reply) -> None:
         metrics.DELIVERIES.labels(status).inc()
         klass = {"sent": "2.0.0", "bounced": "5.0.0"}.get(status, "4.0.0")
         maillog.outgoing(
             wire_id=claim.parcel.wire_id,
             recipient=str(claim.recipient),
-            peer=outcome.peer,
+            peer=peer,
             delay_s=(now_us() - claim.parcel.at_us) / 1e6,
             dsn="5.4.7" if status == "expired" else str(told.status or klass),
             status=status,

@@ -22,12 +22,20 @@ class RetrySchedule:
     warn_after: timedelta
     give_up_after: timedelta
 
-    def next_us(self, attempts: int, now_us: int, expires_us: int | None = None) -> int:
-        """When the attempt after the ``attempts``-th is due; what is still to expire, is tried then."""
+    def next_us(self, attempts: int, now_us: int, *moments_us: int) -> int:
+        """When the attempt after the ``attempts``-th is due, or one of ``moments_us`` ahead if that is before.
+
+        Such a moment is when the delivery expires, or when the author is to be told that it is late: both are
+        said of an attempt that fails.
+        """
         wait = self.waits[min(max(attempts, 1), len(self.waits)) - 1]
         share = 1 + random.uniform(-self.jitter, self.jitter)
         due = now_us + int(wait / timedelta(microseconds=1) * share)
-        return min(due, expires_us) if expires_us is not None and expires_us > now_us else due
+        return min([due, *(moment for moment in moments_us if moment > now_us)])
+
+    def warns_us(self, at_us: int) -> int:
+        """When the author of a letter accepted at ``at_us`` is told that it is late."""
+        return at_us + self.warn_after // timedelta(microseconds=1)
 
     @property
     def silence_us(self) -> int:
@@ -48,4 +56,4 @@ class RetrySchedule:
 
     def is_late(self, at_us: int, now_us: int) -> bool:
         """True once the author should be told that it is late."""
-        return now_us - at_us >= self.warn_after // timedelta(microseconds=1)
+        return now_us >= self.warns_us(at_us)

@@ -279,7 +279,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.environ.pop("NOTIFY_SOCKET", None)
-    os.nice(_NICE)
+    with contextlib.suppress(OSError):  # where a service may not even be nicer than it is
+        os.nice(_NICE)
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         work(sock)
 

@@ -144,3 +144,15 @@ def test_a_hop_that_is_asked_seldom_does_not_keep_its_letters_for_ever(record: R
             break
         at += 7 * HOUR
     assert at - START < 5 * DAY + 8 * HOUR
+
+
+def test_the_attempt_before_a_warning_or_the_end_comes_at_that_moment() -> None:
+    """What is late is said of an attempt that fails: one that comes hours later would say it hours late."""
+    now, hour = START, HOUR
+    for _ in range(100):
+        due = SCHEDULE.next_us(99, now)
+        assert SCHEDULE.next_us(99, now, now + 1) == now + 1
+        assert now < SCHEDULE.next_us(99, now, now - 1, now + 9000 * hour) <= SCHEDULE.latest_us(now)
+        assert due > now + 1
+    at = now - hour
+    assert SCHEDULE.is_late(at, SCHEDULE.warns_us(at)) and not SCHEDULE.is_late(at, SCHEDULE.warns_us(at) - 1)
