@@ -23,7 +23,7 @@ class RetrySchedule:
     give_up_after: timedelta
 
     def next_us(self, attempts: int, now_us: int, *moments_us: int) -> int:
-        """When the attempt after the ``attempts``-th is due, or one of ``moments_us`` ahead if that is before.
+        """When the attempt after the ``attempts``-th is due, or one of ``moments_us`` if that comes before.
 
         Such a moment is when the delivery expires, or when the author is to be told that it is late: both are
         said of an attempt that fails.
