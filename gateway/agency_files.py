@@ -100,6 +100,13 @@ def read_csv(file: Path, mode: str | None) -> list[AgencyRow]:
     rows = []
     try:
         for entry in reader:
+            if reader.restkey in entry:  # a comma in a name that is not quoted moves all that follows
+                hint = "put a value with the separator in it in quotation marks"
+                fault = Fault(
+                    file=str(file), line=reader.line_num, message="more values than columns", hint=hint
+                )
+                faults.append(fault)
+                continue
             get = {str(k).strip(): (v or "").strip() for k, v in entry.items() if isinstance(v, str)}
             if any(get.values()):
                 rows.append(
@@ -116,6 +123,8 @@ def read_csv(file: Path, mode: str | None) -> list[AgencyRow]:
                 )
     except csv.Error as e:
         raise ConfigFaults([Fault(file=str(file), line=reader.line_num, message=f"is no CSV: {e}")]) from None
+    if faults:
+        raise ConfigFaults(faults)
     return rows
 
 

@@ -1,6 +1,7 @@
 """What a client does with Wasl's letters in its session, and nothing of any other message.
 
-Handed over whole (``BODY[]``, ``RFC822``, ``BINARY[]``, the text alone) is *fetched*, never called opened.
+Handed over whole (``BODY[]``, ``RFC822``, ``BINARY[]``, the text alone, or piece after piece to its end) is
+*fetched*, never called opened.
 A command that sets flags, copies, moves or removes messages is a hint once the server has agreed to it. A
 letter is known by the ``Wasl-Letter`` and ``Message-ID`` of its header: read in passing where the header is
 handed over anyway, else asked of the server between two commands. The questions go by message number,
@@ -15,7 +16,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.imap_command import MOST_NUMBERS, SAVED, Command, covers, folder, numbers, store, the_set
 
@@ -32,9 +33,11 @@ _FIELD = re.compile(rb"^(wasl-letter|message-id):[ \t]*((?:[^\r\n]|\r?\n[ \t])*)
 # The last item before a literal. A quoted string cannot end there, so the name is no one's text.
 _ITEM = re.compile(
     rb"[( ](BODY\[\]|BODY\[TEXT\]|BODY\[HEADER\]|RFC822|RFC822\.TEXT|RFC822\.HEADER|BINARY\[\])"
-    rb" ~?\{\d+\}\r?\n\Z",
+    rb"(?:<(\d{1,10})>)? ~?\{(\d{1,19})\}\r?\n\Z",
     re.I,
 )
+_PIECE = re.compile(rb"[( ]BODY(?:\.PEEK)?\[\]<(\d{1,10})\.(\d{1,10})>", re.I)  # as a client asks for it
+_PIECES = 16  # pieces asked for, and messages handed over in part, that are remembered
 _FETCH = re.compile(rb"\* (\d{1,10}) FETCH \((?:UID (\d{1,10}) )?", re.I)
 _WITH_HEADER = frozenset({b"BODY[]", b"RFC822", b"BINARY[]"})
 _HEADER_ALONE = frozenset({b"BODY[HEADER]", b"RFC822.HEADER"})
@@ -100,6 +103,9 @@ class Observer:
         "_folder",
         "_handed",
         "_known",
+        "_part",
+        "_parts",
+        "_pieces",
         "_read_only",
         "_row",
         "_sent",
@@ -118,6 +124,11 @@ class Observer:
         self._sent: list[Sight] | None = None  # whole and ended; that it arrived is still to be seen
         self._texts: list[int] | None = None  # numbers of messages whose text alone was handed over
         self._row: tuple[int, int, bytes] = (0, 0, b"")  # number, UID, item of the response that comes
+        self._part: tuple[int, int] | None = None  # of that item: where the piece begins, its octets
+        self._pieces: dict[int, int] = {}  # asked for: where a piece begins, how many octets at most
+        self._parts: dict[
+            int, tuple[Letter, int]
+        ] = {}  # by number: so many octets from the beginning are over
 
     # The client's commands.
 
@@ -132,6 +143,12 @@ class Observer:
         if verb in (b"CLOSE", b"UNSELECT"):
             return Act("close", first=verb == b"CLOSE" and not self._read_only)
         if not self._folder:
+            return None
+        if verb == b"FETCH":
+            for piece in _PIECE.finditer(command.rest[:2000]):
+                self._pieces.pop(int(piece[1]), None)
+                self._pieces[int(piece[1])] = int(piece[2])
+                _bound(self._pieces)
             return None
         if verb == b"EXPUNGE":
             messages = the_set(command.rest)[0] if command.uid else b""
@@ -217,6 +234,7 @@ class Observer:
     def _forget(self) -> None:
         self._folder, self._read_only, self._exists = "", False, None
         self._known = {}
+        self._pieces, self._parts = {}, {}
         self._acts = self._texts = None
 
     # The server's responses.
@@ -226,10 +244,9 @@ class Observer:
         self._row = (0, 0, b"")
         match = _FETCH.match(line)
         if match is not None:
-            if literal >= 0 and (item := _ITEM.search(line, max(0, len(line) - 64))):
-                self._row = (int(match[1]), int(match[2] or 0), item[1].upper())
-            else:
-                self._row = (int(match[1]), int(match[2] or 0), b"")
+            self._row = (int(match[1]), int(match[2] or 0), b"")
+            if literal >= 0:
+                self._announced(line)
             return
         words = line.split(None, 3)
         if len(words) >= 3 and words[1].isdigit() and len(words[1]) <= 10:
@@ -243,18 +260,32 @@ class Observer:
 
     def goes_on(self, line: bytes) -> None:
         """The line after a literal of that response."""
+        self._announced(line)
+
+    def _announced(self, line: bytes) -> None:
         item = _ITEM.search(line, max(0, len(line) - 64))
-        self._row = (self._row[0], self._row[1], item[1].upper() if item else b"")
+        self._part = None
+        name = item[1].upper() if item is not None else b""
+        if item is not None and item[2] is not None:
+            self._part = int(item[2]), int(item[3])
+            if name != b"BODY[]":
+                name = b""  # pieces of anything else are no whole letter
+        self._row = (self._row[0], self._row[1], name)
 
     def wants(self) -> int:
         """Octets of the literal's beginning that are to be shown to :meth:`handed`."""
         item = self._row[2]
+        if self._part is not None and self._part[0] > 0:
+            return 1 if item else 0
         return HEADER if item in _WITH_HEADER or item in _HEADER_ALONE else 1 if item else 0
 
     def handed(self, octets: bytes) -> None:
         """The literal announced last has been handed over whole; ``octets`` is how it began."""
         number, uid, item = self._row
         if not number or not item:
+            return
+        if self._part is not None:
+            self._handed_piece(number, *self._part, octets)
             return
         if item in _WITH_HEADER or item in _HEADER_ALONE:
             letter, whole = read_header(octets)
@@ -273,6 +304,17 @@ class Observer:
             if len(texts) < MOST_NUMBERS and number not in texts:
                 texts.append(number)
 
+    def _handed_piece(self, number: int, begin: int, size: int, octets: bytes) -> None:
+        """A piece shorter than was asked for is the last; the letter is whole if none was left out."""
+        letter, over = self._parts.pop(number, (None, 0)) if begin else (read_header(octets)[0], 0)
+        if letter is None or begin != over:
+            return
+        if size < self._pieces.get(begin, 0):
+            self._hand(letter)
+            return
+        self._parts[number] = letter, begin + size
+        _bound(self._parts)
+
     def _hand(self, letter: Letter) -> None:
         handed = self._handed = self._handed if self._handed is not None else []
         if letter not in handed[-50:]:
@@ -281,6 +323,7 @@ class Observer:
     def _expunged(self, number: int) -> None:
         if self._exists:
             self._exists -= 1
+        self._parts.clear()
         if self._texts:
             self._texts = [n - (n > number) for n in self._texts if n != number]
         for act in self._acts or ():
@@ -290,6 +333,7 @@ class Observer:
     def _renumbered(self) -> None:
         """Messages went by UID (RFC 7162 §3.2.10): no number is sure any more."""
         self._exists = self._texts = None
+        self._parts.clear()
         if self._acts:
             self._acts = deque(act for act in self._acts if act.uid)
 
@@ -368,6 +412,11 @@ class Observer:
         uids = numbers(act.set)
         if uids is not None and all(uid in self._known for uid in uids):
             act.letters = [letter for uid in uids if (letter := self._known[uid]) is not None]
+
+
+def _bound(remembered: dict[int, Any]) -> None:
+    if len(remembered) > _PIECES:
+        del remembered[next(iter(remembered))]
 
 
 def read_header(octets: bytes) -> tuple[Letter | None, bool]:

@@ -275,6 +275,15 @@ def test_csv_faults_name_the_column(tmp_path: Path) -> None:
     assert [f.key for f in refused.value.faults] == ["nam_en", "name_en"]
 
 
+def test_a_csv_row_with_more_values_than_columns_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    good, split = "MOF,المالية,Finance,mof.example", "MOT,النقل,Roads, bridges and transport,mot.example"
+    file.write_text(f"code,name_ar,name_en,domain\n{good}\n{split}\n", "utf-8")
+    with pytest.raises(ConfigFaults) as refused:
+        read_csv(file, None)
+    assert [(f.line, f.message) for f in refused.value.faults] == [(3, "more values than columns")]
+
+
 # Whatever stands in a file, the loader raises nothing but its own error.
 
 leaf = st.one_of(

@@ -184,6 +184,54 @@ def test_less_than_the_whole_is_not_fetched(item: bytes) -> None:
     assert session.seen == []
 
 
+def piece(session: Session, begin: int, size: int, of: bytes = LETTER, asked: int = 1000) -> None:
+    """A client asks for a piece as Thunderbird does with large letters, and gets ``size`` octets."""
+    session.do(b"UID FETCH 101 (UID BODY.PEEK[]<%d.%d>)" % (begin, asked))
+    line = b"* 1 FETCH (UID 101 BODY[]<%d> {%d}\r\n" % (begin, size)
+    session.hand(line, (of if begin == 0 else b"").ljust(size, b"x"))
+
+
+def test_a_letter_handed_over_in_pieces_to_its_end_is_fetched() -> None:
+    session = Session(LETTER, PRIVATE)
+    piece(session, 0, 1000)
+    piece(session, 1000, 1000)
+    session.do(b"NOOP")
+    assert session.seen == [], "there may be more of it"
+    piece(session, 2000, 10)
+    session.do(b"NOOP")
+    assert session.seen == [Sight(KNOWN, "fetched", "", "INBOX")]
+    assert session.asked == []
+
+
+@pytest.mark.parametrize(
+    ("pieces", "of"),
+    [
+        (((0, 1000), (2000, 10)), LETTER),
+        (((1000, 1000), (2000, 10)), LETTER),
+        (((0, 1000), (1000, 10)), PRIVATE),
+        (((0, 1000), (0, 1000), (2000, 10)), LETTER),
+    ],
+    ids=["one left out", "without its beginning", "no letter", "the first twice"],
+)
+def test_pieces_that_are_no_whole_letter_are_not_fetched(
+    pieces: tuple[tuple[int, int], ...], of: bytes
+) -> None:
+    session = Session(LETTER, PRIVATE)
+    for begin, size in pieces:
+        piece(session, begin, size, of)
+    session.do(b"NOOP")
+    assert session.seen == []
+
+
+def test_pieces_are_forgotten_when_numbers_move() -> None:
+    session = Session(LETTER, PRIVATE)
+    piece(session, 0, 1000)
+    session.observer.response(b"* 2 EXPUNGE\r\n", -1)
+    piece(session, 1000, 10)
+    session.do(b"NOOP")
+    assert session.seen == []
+
+
 def test_the_text_alone_is_asked_about_once() -> None:
     session = Session(LETTER, PRIVATE)
     for number in (1, 2):
