@@ -10,7 +10,6 @@ last good one in force (promise 7). Raises :class:`StartError` when it cannot st
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -68,6 +67,7 @@ from gateway.trouble import Trouble
 from gateway.upkeep import NodeKeeper, Upkeep
 from gateway.watch_role import WatchRole
 from policies.directory import DirectoryFile
+from tracker import lasting
 from tracker.model import Door
 from tracker.outage import Outage
 from tracker.store import StoreError
@@ -175,10 +175,7 @@ class Gateway:
             for door, host, port in self.addresses:
                 _log.info("listening: %s on %s port %d", door, host, port)
             self._write_addresses()
-            # What was made until here lives as long as the process: the collector need not look at it again.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(20_000, 20, 20)
+            lasting.settle()
             _notify_systemd("READY=1")
             await self._wait()
         except OSError as error:

@@ -12,7 +12,6 @@ and the next order opens a new room. Run as ``python -m gateway.signing_room FD`
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import mmap
 import os
@@ -29,6 +28,7 @@ from typing import Any
 from gateway.sealing import KeyRing, Order, seal
 from gateway.sign import body_hash
 from gateway.tag import Cut, Edit
+from tracker import lasting
 from tracker.header import scan
 
 _log = logging.getLogger("wasl.relay")
@@ -199,8 +199,7 @@ def work(sock: socket.socket) -> None:
     """Answer orders until the other end is closed."""
     room = _Room()
     buffer = bytearray()
-    gc.freeze()  # what is here stays
-    gc.set_threshold(20_000, 20, 20)
+    lasting.settle()
     arrived = memoryview(bytearray(_READ))
     while count := sock.recv_into(arrived):
         buffer += arrived[:count]

@@ -11,7 +11,6 @@ process ends when the gateway closes the socket, or at once when that dies (:mod
 from __future__ import annotations
 
 import ctypes
-import gc
 import logging
 import os
 import select
@@ -24,6 +23,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from tracker import lasting
 from tracker.acceptance import Acceptance, Accepted
 from tracker.object_store import ObjectStore
 from tracker.outage import Outage
@@ -176,9 +176,7 @@ def work(sock: socket.socket) -> None:
     answers = _Answers(sock)
     assert isinstance(record.writer, Writer)
     press = _Press(record.writer, record.accept_desk, archive, answers, complain)
-    gc.collect()
-    gc.freeze()  # what is here stays
-    gc.set_threshold(20_000, 20, 20)
+    lasting.settle()
     answers.send("ready")
     while (lot := receive(sock)) is not None:
         # Whatever has come while the last group was written makes the next one. Nobody waits for a note: for

@@ -185,7 +185,7 @@ def test_less_than_the_whole_is_not_fetched(item: bytes) -> None:
 
 
 def piece(session: Session, begin: int, size: int, of: bytes = LETTER, asked: int = 1000) -> None:
-    """A client asks for a piece as Thunderbird does with large letters, and gets ``size`` octets."""
+    """A client asks for a piece of a letter, and gets ``size`` octets."""
     session.do(b"UID FETCH 101 (UID BODY.PEEK[]<%d.%d>)" % (begin, asked))
     line = b"* 1 FETCH (UID 101 BODY[]<%d> {%d}\r\n" % (begin, size)
     session.hand(line, (of if begin == 0 else b"").ljust(size, b"x"))

@@ -65,6 +65,24 @@ def noted(front: Front, message_id: str) -> list[Any]:
     return [row for row in front.evidence(message_id) if row.source == "imap-proxy"]
 
 
+def test_a_letter_that_is_fetched_piece_by_piece(front: Front) -> None:
+    octets, message_id = letter()
+    user = "pieces@moh.gov.example"
+    front.accept(octets, user)
+    front.wait_standing(message_id, user, "sent", 3, "open")
+    reader = client(front, user)
+    reader.select()
+    pieces: list[bytes] = []
+    while not pieces or len(pieces[-1]) == 600:
+        answer: Any = reader.uid("FETCH", "1", f"(UID BODY.PEEK[]<{600 * len(pieces)}.600>)")[1]
+        pieces.append(answer[0][1])
+        reader.noop()
+        assert len(pieces) > 1 or noted(front, message_id) == [], "the rest is still to come"
+    reader.logout()
+    front.wait_standing(message_id, user, "sent", 4, "open")
+    assert [row.event for row in noted(front, message_id)] == ["fetched"]
+
+
 def test_a_letter_that_is_fetched_seen_and_moved(front: Front) -> None:
     octets, message_id = letter()
     user = "diwan@moh.gov.example"
