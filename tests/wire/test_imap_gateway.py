@@ -66,18 +66,19 @@ def noted(front: Front, message_id: str) -> list[Any]:
 
 
 def test_a_letter_that_is_fetched_piece_by_piece(front: Front) -> None:
-    octets, message_id = letter()
+    octets, message_id = letter(text="السلام عليكم،\n" * 500)
     user = "pieces@moh.gov.example"
     front.accept(octets, user)
     front.wait_standing(message_id, user, "sent", 3, "open")
     reader = client(front, user)
     reader.select()
     pieces: list[bytes] = []
-    while not pieces or len(pieces[-1]) == 600:
-        answer: Any = reader.uid("FETCH", "1", f"(UID BODY.PEEK[]<{600 * len(pieces)}.600>)")[1]
+    while not pieces or len(pieces[-1]) == 8000:
+        answer: Any = reader.uid("FETCH", "1", f"(UID BODY.PEEK[]<{8000 * len(pieces)}.8000>)")[1]
         pieces.append(answer[0][1])
         reader.noop()
         assert len(pieces) > 1 or noted(front, message_id) == [], "the rest is still to come"
+    assert len(pieces) > 1
     reader.logout()
     front.wait_standing(message_id, user, "sent", 4, "open")
     assert [row.event for row in noted(front, message_id)] == ["fetched"]
