@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from gateway.forwarding import Passage
 from gateway.reading import LetterReader
 from gateway.reading_room import ContentReader
 from policies.agency import Agency, NextHop
@@ -101,7 +102,7 @@ async def measure(name: str, octets: bytes, folder: Path) -> dict[str, object]:
     """Median milliseconds of one letter: of the loop, of the rooms, on the wall."""
     with ThreadPoolExecutor(2) as executor:
         rooms = ContentReader()
-        reader = LetterReader(rooms, executor, _not_looped)
+        reader = LetterReader(rooms, executor, _never_before)
         if len(octets) > 262_144:
             path = folder / "letter.eml"
             path.write_bytes(octets)
@@ -132,8 +133,8 @@ async def measure(name: str, octets: bytes, folder: Path) -> dict[str, object]:
     }
 
 
-def _not_looped(headers: Headers, envelope: Envelope) -> bool:
-    return False
+def _never_before(headers: Headers, envelope: Envelope) -> Passage:
+    return Passage()
 
 
 def main() -> None:

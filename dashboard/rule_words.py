@@ -116,7 +116,7 @@ _FLAGS: dict[str, tuple[str, str]] = {
         N_("the recipient's agency takes letters at each mailbox"),
     ),
     "outbound": (N_("the sender has a way to the outside"), N_("the sender has no way to the outside")),
-    "looped": (N_("has been through this gateway before"), N_("has not been through this gateway before")),
+    "looped": (N_("goes in circles"), N_("does not go in circles")),
     "unreadable": (N_("the header cannot be relied upon"), N_("the header can be relied upon")),
     "author_is_account": (N_("the author is who signed in"), N_("the author is not who signed in")),
     "automatic": (N_("written by no person"), N_("written by a person")),

@@ -109,7 +109,7 @@ class CommandMail:
         self, conn: Connection, envelope: Envelope, octets: Octets, reading: Reading, to: Sequence[Address]
     ) -> str | None:
         """The id of a command mail that was taken; None for what is none."""
-        if len(to) != 1 or octets.size > MAX_SIZE or not _by_hand(reading.facts):
+        if len(to) != 1 or octets.size > MAX_SIZE or not _by_hand(reading):
             return None
         asked = await self._loop.run_in_executor(
             self._executor, self._asked, conn, envelope, octets, reading, to[0]
@@ -231,11 +231,12 @@ class CommandMail:
         return tuple(dict.fromkeys([*((first,) if first else ()), *facts.references]))
 
 
-def _by_hand(facts: Facts) -> bool:
+def _by_hand(reading: Reading) -> bool:
     """A person of the agency that hands it in wrote it, as far as the message says."""
+    facts = reading.facts
     return (
         not facts.automatic
-        and not facts.looped
+        and not reading.passage.letters  # a copy that somebody sent on
         and facts.submitter is not None
         and facts.sender_kind is SenderKind.OWN
         and facts.author_kind is AuthorKind.OWN

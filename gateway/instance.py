@@ -6,7 +6,7 @@ gateway's secret. It is looked at before fields of our names are stripped; a fie
 proves nothing here and is left alone, so that two gateways that point at each other both see the loop
 (RFC 5321 §6.3). It is not covered by our DKIM signature, because the next gateway adds its own.
 
-How it fails: what is not ours, or forged, is simply not recognised (None).
+How it fails: what is not ours, or forged, is simply not recognised.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from tracker.model import id_text, id_value
 
@@ -40,8 +41,12 @@ class Instance:
         text = id_text(letter_id)
         return f"{self.name}; id={text}; mac={self._mac(self._secrets[0], text)}"
 
-    def seen(self, values: Iterable[bytes]) -> int | None:
-        """The id of the letter that this gateway marked, from the values of all Wasl-Instance fields."""
+    def seen(self, values: Iterable[bytes]) -> tuple[int, ...]:
+        """The ids of the letters that this gateway marked, each once, from the values of all the fields.
+
+        A letter that passes again is marked again, and keeps the marks that it has.
+        """
+        found: dict[int, None] = {}
         for value in values:
             match = _VALUE.fullmatch(value)
             if match is None or match[1].lower().decode("ascii") != self.name:
@@ -51,11 +56,9 @@ class Instance:
             for secret in self._secrets:
                 genuine |= hmac.compare_digest(self._mac(secret, text), mac)
             if genuine:
-                try:
-                    return id_value(text)
-                except ValueError:
-                    return None
-        return None
+                with suppress(ValueError):
+                    found[id_value(text)] = None
+        return tuple(found)
 
     def _mac(self, secret: bytes, text: str) -> str:
         return hmac.digest(secret, _CONTEXT + f"{self.name}\0{text}".encode(), "sha256")[:10].hex()

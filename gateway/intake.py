@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gateway import authentication_results, maillog, metrics
 from gateway.authentication import Authentication, Wants
@@ -22,7 +23,7 @@ from gateway.command_mail import CommandMail
 from gateway.crossing import Crossing
 from gateway.desk import MailParams
 from gateway.drafting import Drafting, DraftSettings, Read
-from gateway.forwarding import forwarded
+from gateway.forwarding import Passages, forwarded
 from gateway.inbound import Inbound
 from gateway.instance import Instance
 from gateway.read_wish import read_wish
@@ -31,18 +32,18 @@ from gateway.reading_room import ContentReader
 from gateway.refusals import Refusals, with_page
 from gateway.relay import Relay
 from gateway.retry import RetrySchedule
-from gateway.reverse_path import ReversePath, TokenKind
+from gateway.reverse_path import ReversePath
 from gateway.submission import PasswordCheck
 from policies.chain import Policy
 from policies.directory import Agency, Directory
 from policies.facts import Answered, Facts, SenderKind, Surroundings, of_envelope
 from policies.rates import PolicyState
 from policies.verdict import Decision, Kind
-from tracker import answering, matching
+from tracker import answering
 from tracker.acceptance import Accepted
 from tracker.archive import ArchiveFull, Octets, Spool
 from tracker.cited_number import Citation, number_parts, numbers
-from tracker.header import Headers, scan
+from tracker.header import scan
 from tracker.model import (
     Address,
     Connection,
@@ -125,7 +126,7 @@ class Intake:
         self._directory = directory
         self._policy = policy
         self._reverse_path = reverse_path
-        self._instance = instance
+        self._passages = Passages(crossing.record, instance, reverse_path)
         self._passwords = passwords
         self._inbound = inbound
         self._relay = relay
@@ -133,7 +134,7 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self._around: Surroundings | None = None
         self._free_until = 0.0
-        self._reader = LetterReader(rooms, executor, self._looped)
+        self._reader = LetterReader(rooms, executor, self._passages.of)
 
     # Who the peer is.
 
@@ -255,8 +256,9 @@ class Intake:
             if accepted.claims and self._relay is not None:
                 self._relay.take(accepted.claims)
             wire_id, number = id_text(a.submission_id), accepted.number
-            if reading.facts.sender_kind is SenderKind.RETURN and not accepted.repeat:
-                await self._forwarded(envelope.sender, reading.facts)
+            again = reading.passage.letters or reading.facts.sender_kind is SenderKind.RETURN
+            if again and not accepted.repeat:
+                await self._forwarded(envelope.sender, reading)
             metrics.LETTERS_ACCEPTED.labels(a.kind.value).inc()
             maillog.incoming(
                 wire_id,
@@ -282,21 +284,6 @@ class Intake:
         results = await checks.check(wants, conn, envelope, reading.headers, octets, reading.facts)
         facts = replace(reading.facts, results=authentication_results.summary(results))
         return replace(reading, facts=facts, results=results)
-
-    def _looped(self, headers: Headers, envelope: Envelope) -> bool:
-        """True when the letter bears our mark, unless a mailbox redirects its copy to somebody new.
-
-        A redirection keeps our return address as its sender (DESIGN §11); it goes in circles once it
-        comes to a recipient that the letter has had already.
-        """
-        if "wasl-instance" not in headers or self._instance.seen(headers.all("wasl-instance")) is None:
-            return False
-        token = self._reverse_path.parse(envelope.sender)
-        if token is None:
-            return True
-        with self._record.read() as conn:
-            had = matching.recipients(conn, token.id, token.kind is TokenKind.DELIVERY)
-        return not had or any(r.address.key in had for r in envelope.recipients)
 
     def _read_beside(self, reading: Reading, conn: Connection) -> Read:
         said = None
@@ -362,17 +349,22 @@ class Intake:
             due_us=found.due_us,
         )
 
-    async def _forwarded(self, sender: Address, facts: Facts) -> None:
-        """A mailbox sent a letter on: that, and by which agency, is said on the letter (DESIGN §11)."""
+    async def _forwarded(self, sender: Address, reading: Reading) -> None:
+        """A mailbox or a list sent a letter on: that, and by which agency, is said on the letter."""
+        facts = reading.facts
+        if facts.submitter is None:
+            return
         token = self._reverse_path.parse(sender)
-        if token is None or facts.submitter is None:
-            return
-        sent = await self._loop.run_in_executor(self._executor, self._inbound.sent, [token])
-        note = forwarded(sent, facts, now_us())
-        if note is None:
-            return
+        asked = (
+            partial(self._inbound.sent, [token])
+            if token is not None
+            else partial(self._passages.sent, reading.passage, facts.submitter)
+        )
         try:
-            await self._crossing.at_record(self._record.note_desk, note)
+            sent = await self._loop.run_in_executor(self._executor, asked)
+            note = forwarded(sent, facts, now_us())
+            if note is not None:
+                await self._crossing.at_record(self._record.note_desk, note)
         except (NoSuchDelivery, UnknownMove):
             _log.info("what was forwarded is no longer in the record")
         except Exception:  # the copy itself is recorded, and its 250 due

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from gateway.authentication_results import Result
+from gateway.forwarding import Passage
 from gateway.reading_room import ContentReader
 from policies.content_letter import MAX_SIMPLE, Content, has_pgp_in_text, plain
 from policies.facts import Facts, Surroundings, compute
@@ -21,6 +22,8 @@ from tracker.cited_number import Citation, citations, cited
 from tracker.header import Headers, own_digest
 from tracker.mime import digests
 from tracker.model import Connection, Envelope, now_us
+
+_FIRST = Passage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +37,18 @@ class Reading:
     parts: tuple[bytes, ...]
     results: tuple[Result, ...] = ()  # of our own checks
     cites: tuple[Citation, ...] = ()  # letters that subject and first lines refer to
+    passage: Passage = _FIRST  # how it has been here before
 
 
 class LetterReader:
-    """Reads letters. ``looped`` tells whether a letter has been here before; it may ask the record."""
+    """Reads letters. ``passage`` tells how a letter has been here before; it may ask the record."""
 
     def __init__(
-        self, rooms: ContentReader, executor: Executor, looped: Callable[[Headers, Envelope], bool]
+        self, rooms: ContentReader, executor: Executor, passage: Callable[[Headers, Envelope], Passage]
     ) -> None:
         self._rooms = rooms
         self._executor = executor
-        self._looped = looped
+        self._passage = passage
         self._loop = asyncio.get_running_loop()
 
     async def read(
@@ -62,16 +66,16 @@ class LetterReader:
         content = Content()
         if structure is None:
             content = await self._rooms.read(octets, conn.agency or conn.peer)
-        looped = False
+        passage = _FIRST
         if "wasl-instance" in headers:
-            looped = await self._loop.run_in_executor(self._executor, self._looped, headers, envelope)
+            passage = await self._loop.run_in_executor(self._executor, self._passage, headers, envelope)
         facts = compute(
             headers,
             octets.size,
             envelope,
             conn,
             around,
-            looped=looped,
+            looped=passage.looped,
             attachments=content.attachments,
             undecidable=content.undecidable,
             needs=needs,
@@ -87,14 +91,15 @@ class LetterReader:
             ]
         )
         if facts.submitter is None:
-            return Reading(headers, facts, shown, None, ())
+            return Reading(headers, facts, shown, None, (), passage=passage)
         if structure is not None:
             made = digests(view, structure, paired=octets.paired)
             parts = ((made.text,) if made.text else ()) + tuple([p.sha256 for p in made.parts])
             cites = citations(facts.subject) + cited(view, structure)
-            return Reading(headers, facts, shown, own_digest(view, headers), parts, (), cites)
+            return Reading(headers, facts, shown, own_digest(view, headers), parts, (), cites, passage)
         own = content.own
         if own is None:  # cut off; this one is linear in the size, whatever the structure
             own = await self._loop.run_in_executor(self._executor, own_digest, view, headers)
         parts = ((content.text,) if content.text else ()) + content.parts
-        return Reading(headers, facts, shown, own, parts, (), citations(facts.subject) + content.cites)
+        cites = citations(facts.subject) + content.cites
+        return Reading(headers, facts, shown, own, parts, (), cites, passage)

@@ -20,6 +20,8 @@ from policies.attachment_fact import AttachmentFact as AttachmentFact
 from policies.author import Author, AuthorKind, believed, vouched
 from policies.directory import Directory
 from policies.field_facts import asked, marks, reply_by_us
+from tracker.automatic import Automatic as Automatic
+from tracker.automatic import reasons
 from tracker.header import Headers
 from tracker.model import Address, Connection, Door, Envelope, Recipient
 
@@ -46,17 +48,6 @@ class Place(StrEnum):
     RETURN = "return"  # a genuine return address of the gateway
     POSTMASTER = "postmaster"  # of the gateway's domain
     GATEWAY = "gateway"  # the gateway's domain, but nobody there
-
-
-class Automatic(StrEnum):
-    """Why a message is taken for one that no person wrote."""
-
-    NULL_SENDER = "null-sender"
-    REPORT = "report"  # multipart/report: DSN, MDN
-    AUTO_REPLIED = "auto-replied"  # RFC 3834 §5
-    AUTO_GENERATED = "auto-generated"
-    LIST = "list"  # RFC 2919, 2369
-    BULK = "bulk"  # Precedence
 
 
 class Crypto(StrEnum):
@@ -132,7 +123,7 @@ class Facts:
     crypto: Crypto = Crypto.NONE
     header_faults: tuple[str, ...] = ()
     hops: int = 0  # Received fields
-    looped: bool = False  # has been through this gateway before
+    looped: bool = False  # goes in circles through this gateway
     authentication: tuple[str, ...] = ()  # method=result that is believed, such as dmarc=pass
     attachments: tuple[AttachmentFact, ...] = ()
     at_us: int = 0  # when it was taken in, UTC
@@ -347,11 +338,11 @@ def compute(
     pgp: bool = False,
     at_us: int = 0,
 ) -> Facts:
-    """The facts of a letter whose header was scanned. ``size`` in octets; ``looped``: our own
-    Wasl-Instance stands in it (the caller checks its MAC). ``needs`` names header fields, in any
-    case, whose values a rule asks for; ``pgp``: an encrypted message stands in the body as text;
-    ``at_us`` is now, UTC. What was found out elsewhere, of the
-    content, the letter answered and the checks of authenticity, is given and kept as it is."""
+    """The facts of a letter whose header was scanned. ``size`` in octets; ``looped``: it goes in circles
+    (the caller knows its marks). ``needs`` names header fields, in any case, whose values a rule asks
+    for; ``pgp``: an encrypted message stands in the body as text; ``at_us`` is now, UTC. What was found
+    out elsewhere, of the content, the letter answered and the checks of authenticity, is given and
+    kept as it is."""
     given: dict[str, Any] = {
         "looped": looped,
         "attachments": tuple(attachments),
@@ -436,8 +427,6 @@ _NUMBER = re.compile(
     r"\[([A-Za-z0-9][A-Za-z0-9/_.\-]{2,58}[0-9])\]"
     r"|رقم[ :]+([A-Za-z0-9][A-Za-z0-9/_.\-]{2,58}[0-9])(?![A-Za-z0-9/_\-])"
 )
-_TRUE_AUTO = re.compile(rb"\s*auto-(replied|generated|notified)", re.IGNORECASE)
-_LIST_FIELDS = (b"list-id", b"list-unsubscribe", b"list-post", b"mailing-list")
 _UNREADABLE = frozenset({"header too large", "too many fields", "no header", "NUL", "bare CR"})
 
 
@@ -448,24 +437,6 @@ def _header_facts(
     subject = (headers.text("subject") or "")[:1000] if b"subject" in names else ""
     number = _NUMBER.search(subject) if "[" in subject or "رقم" in subject else None
     content_type = _content_type(headers)
-    automatic: set[Automatic] = set()
-    if sender_kind is SenderKind.NULL:
-        automatic.add(Automatic.NULL_SENDER)
-    if content_type == "multipart/report":
-        automatic.add(Automatic.REPORT)
-    if b"auto-submitted" in names:
-        found = _TRUE_AUTO.match(headers.raw("auto-submitted") or b"")
-        if found is not None:
-            replied = found[1].lower() == b"replied"
-            automatic.add(Automatic.AUTO_REPLIED if replied else Automatic.AUTO_GENERATED)
-    if b"x-autoreply" in names or b"x-autorespond" in names:
-        automatic.add(Automatic.AUTO_REPLIED)
-    if any(name in names for name in _LIST_FIELDS):
-        automatic.add(Automatic.LIST)
-    if b"precedence" in names:
-        value = (headers.raw("precedence") or b"").strip().lower()
-        if value in (b"bulk", b"junk", b"list", b"auto_reply"):
-            automatic.add(Automatic.AUTO_REPLIED if value == b"auto_reply" else Automatic.BULK)
     kind = author.kind
     if kind is None:
         if author.agency is None:
@@ -489,7 +460,7 @@ def _header_facts(
         "references": headers.references[-50:] if b"references" in names or b"in-reply-to" in names else (),
         "subject": subject,
         "subject_number": (number[1] or number[2]) if number is not None else None,
-        "automatic": frozenset(automatic),
+        "automatic": reasons(headers, content_type, null_sender=sender_kind is SenderKind.NULL),
         "content_type": content_type,
         "crypto": _crypto(headers, content_type),
         "header_faults": tuple(headers.faults),

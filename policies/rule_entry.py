@@ -374,7 +374,7 @@ class Match(Entry):
     hops_over: Bound | None = None
     """More Received fields than this; `settings` for limits.hops."""
     looped: Flag | None = None
-    """The letter has been through this gateway before."""
+    """The letter goes in circles: it comes to a recipient that it has had, or has been here too often."""
     unreadable: Flag | None = None
     """The header cannot be relied upon."""
     undecidable: Flag | None = None

@@ -12,7 +12,17 @@ import pytest
 
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import PASSWORD
-from tests.wire.gateway_front import MOF, MOH, MOJ, OUTBOUND, SHADOW, Front, gateway_front, transaction
+from tests.wire.gateway_front import (
+    FORWARDS,
+    MOF,
+    MOH,
+    MOJ,
+    OUTBOUND,
+    SHADOW,
+    Front,
+    gateway_front,
+    transaction,
+)
 from tests.wire.wire_letters import body, header, letter, report, return_address, trace_removed
 
 pytestmark = pytest.mark.servers
@@ -169,6 +179,38 @@ def test_a_mailbox_that_redirects_is_no_new_letter(front: Front, sent: tuple[str
     # So does one whose sender was changed on the way, to whomever it goes.
     code, text = front.send(moved.octets, "new@moh.gov.example", sender="x@moj.gov.example", agency=MOJ)
     assert code in (550, 554)
+
+
+def test_a_list_hands_a_letter_on(front: Front) -> None:
+    """An agency's list puts its own address as the sender, and keeps the author's in From."""
+    octets, message_id = letter()
+    everybody, bounces = f"everybody@{FORWARDS.domain}", f"everybody-bounces@{FORWARDS.domain}"
+    front.accept(octets, everybody)
+    (copy,) = front.arrived(FORWARDS, message_id)
+    assert front.accept(copy.octets, "member@moj.gov.example", sender=bounces, agency=FORWARDS) == ""
+    (member,) = front.arrived(MOJ, message_id)
+    assert body(member.octets) == body(copy.octets)
+    assert header(member.octets, "Wasl-Letter") == header(copy.octets, "Wasl-Letter")
+    front.quiet()
+    assert [row.kind for row in front.letters(message_id) if row.number] == ["letter"]
+    told = [(row.event, row.detail) for row in front.evidence(message_id) if row.event == "forwarded"]
+    assert [(event, detail["by"], detail["to"]) for event, detail in told] == [("forwarded", "FWD", ["MOJ"])]
+
+    # A list at the next one that has the first list among its members: the circle ends there.
+    code, text = front.send(member.octets, everybody, sender=bounces, agency=FORWARDS)
+    assert (code, text.split()[0]) == (554, "5.4.6")
+
+
+def test_what_only_passes_may_come_again_but_not_for_ever(front: Front) -> None:
+    """Of mail inside an agency nothing is kept; a mailbox there may send it on to another agency."""
+    octets, message_id = letter(f"x@{FORWARDS.domain}", author=f"a@{FORWARDS.domain}")
+    ends = [f"x{i}@{FORWARDS.domain}" for i in range(9)]
+    for passed, to in enumerate(ends):
+        code, text = front.send(octets, to, sender=f"a@{FORWARDS.domain}", agency=FORWARDS)
+        if code != 250:
+            break
+        octets = front.arrived(FORWARDS, message_id, passed + 1)[-1].octets
+    assert (passed, code, text.split()[0]) == (5, 554, "5.4.6")
 
 
 def test_a_letter_that_has_been_everywhere_ends(front: Front) -> None:
