@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tracker import dsn, phrases
+from tracker.automatic import null_return_path
 from tracker.field_value import mailboxes
 from tracker.header import Buffer, Headers
 from tracker.mime import HEADER_TYPES, MESSAGE_TYPES, Structure, text_of
@@ -132,17 +133,6 @@ def from_mailer(headers: Headers) -> bool:
     )
 
 
-def null_sender(headers: Headers) -> bool:
-    """True when the final server noted a null reverse-path (RFC 5321 §4.4), or a mailer's."""
-    path = headers.raw("return-path")
-    if path is None:
-        return False
-    path = path.strip()
-    return path in (b"", b"<>", b"<MAILER-DAEMON>", b"MAILER-DAEMON", b"<>:") or path.lower().startswith(
-        b"<mailer-daemon@"
-    )
-
-
 def failure_subject(headers: Headers) -> bool:
     """True when the subject is one that mail systems give to notices of non-delivery."""
     subject = headers.text("subject") or ""
@@ -159,7 +149,7 @@ def read(octets: Buffer, structure: Structure, *, declared: bool = False) -> Bou
     headers = structure.headers
     listed = headers.raw("x-failed-recipients")
     mailer = from_mailer(headers)
-    null = null_sender(headers)
+    null = null_return_path(headers)
     subject = failure_subject(headers)
     if not (declared or listed or mailer or null or subject):
         return None

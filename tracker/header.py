@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import re
+from collections.abc import KeysView
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -94,6 +95,11 @@ class Headers:
                 index.setdefault(item.name, []).append(item)
             self._index = index
         return self._index
+
+    @property
+    def names(self) -> KeysView[bytes]:
+        """The names of all fields, in lower case, each once."""
+        return self._by_name().keys()
 
     def __contains__(self, name: str) -> bool:
         return _key(name) in self._by_name()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tracker import bounce
-from tracker.mime import scan, walk
+from tracker.mime import walk
 
 DAEMON = b"Return-Path: <>\nFrom: MAILER-DAEMON@mail.health.example\nTo: diwan@finance.example\n"
 
@@ -153,11 +153,6 @@ def test_the_one_addressee_of_the_copy_where_nobody_is_named() -> None:
 )
 def test_what_is_no_bounce(octets: bytes) -> None:
     assert read(octets) is None
-
-
-@pytest.mark.parametrize("path", [b"<>", b"", b"<MAILER-DAEMON>", b"<MAILER-DAEMON@x.example>"])
-def test_null_senders(path: bytes) -> None:
-    assert bounce.null_sender(scan(b"Return-Path: " + path + b"\r\n\r\n"))
 
 
 def test_a_letter_that_confuses_flufl_is_read_all_the_same() -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from tracker import kind
 from tracker.kind import Kind
-from tracker.mime import scan
 
 LETTER = b"From: clerk@health.example\nSubject: Budget\nIn-Reply-To: <1@x>\n"
 
@@ -60,23 +59,6 @@ def test_an_offer_of_vacations_is_none() -> None:
 )
 def test_what_is_still_a_letter(field: bytes) -> None:
     assert kind.kind(LETTER + field + b"\n\nWords.\n") is Kind.LETTER
-
-
-@pytest.mark.parametrize(
-    ("field", "automatic"),
-    [
-        (b"X: y", False),
-        (b"Auto-Submitted: no", False),
-        (b"Auto-Submitted: auto-generated", True),
-        (b"List-Id: <x>", True),
-        (b"Precedence: bulk", True),
-        (b"Return-Path: <>", True),
-        (b"Sender: MAILER-DAEMON@x.example", True),
-        (b"X-Autoreply: yes", True),
-    ],
-)
-def test_what_nobody_answers(field: bytes, automatic: bool) -> None:
-    assert kind.is_automatic(scan(LETTER + field + b"\n\n")) is automatic
 
 
 PARTS = {
