@@ -15,13 +15,14 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from dashboard.ladder import Step, steps_of
+from dashboard.language import N_
 from dashboard.turnstile import Turnstile
 from dashboard.visit import Anyone, Visit
 from tracker import audit, integrity, public_view
@@ -51,7 +52,8 @@ class Asked(BaseModel):
     own: Digests = []
     text: Digests = []
     parts: Digests = []
-    message: bool = True  # the file is a message, and no single document
+    evidence: Digests = []  # commitments that the records of a receipt open (LEDGER.md 5)
+    kind: Literal["letter", "receipt", "report", "document"] = "letter"
 
 
 @dataclass(slots=True)
@@ -88,10 +90,22 @@ class Told:
 
 
 def verdict(fit: Fit, asked: Asked) -> str:
-    """What a file is: the ``whole`` letter, an ``attachment``, all its ``parts``, ``some`` or ``nothing``."""
+    """What a file is: the ``whole`` letter, an ``attachment``, all its ``parts``, ``some`` or ``nothing``.
+
+    Of a receipt what became of its evidence: ``sealed`` (all stands in the ledger), ``unsealed`` (not all,
+    and some of the letter's waits for its seal), ``foreign`` or ``bare``; another ``report`` is itself.
+    """
     if fit.whole:
         return "whole"
-    if not asked.message:
+    if asked.kind == "receipt":
+        if not asked.evidence:
+            return "bare"
+        if fit.evidence == len(set(asked.evidence)):
+            return "sealed"
+        return "unsealed" if fit.waiting else "foreign"
+    if asked.kind == "report":
+        return "report"
+    if asked.kind == "document":
         return "attachment" if any(fit.parts) else "nothing"
     if not fit.text and not any(fit.parts):
         return "nothing"
@@ -109,10 +123,12 @@ def _desk(request: Request) -> Desk:
     return cast(Desk, request.app.state.verify)
 
 
-def _must_wait(visit: Visit) -> str | None:
-    wait = _desk(visit.request).turnstile.wait(visit.peer)
-    if not wait:
-        return None
+def _must_wait(visit: Visit) -> int:
+    """Seconds until this address may ask again; 0: now."""
+    return _desk(visit.request).turnstile.wait(visit.peer)
+
+
+def _too_many(visit: Visit, wait: int) -> str:
     return visit.tongue.count(
         "Too many questions. Try again in %(num)s second.",
         "Too many questions. Try again in %(num)s seconds.",
@@ -123,6 +139,17 @@ def _must_wait(visit: Visit) -> str | None:
 def cleaned(number: str) -> str:
     """A number as it was typed or copied, in the form in which it is kept."""
     return number.translate(_DIGITS).strip()[:200]
+
+
+def _unknown(asked: Asked) -> str:
+    """What is said when no letter was found."""
+    if asked.number.strip() and asked.code:
+        return N_("No letter has this number and this code.")
+    if asked.kind in ("receipt", "report"):
+        return N_("This file is a receipt or a report, not a letter. Give its letter's number and code too.")
+    if asked.kind == "document":
+        return N_("A single document is compared with one letter. Give the letter's number and code too.")
+    return N_("No letter with exactly this content went through here. Give its number and code too.")
 
 
 def _by_code(visit: Visit, codes: VerifyCodes, number: str, code: str) -> PublicLetter | None:
@@ -162,9 +189,8 @@ def _page(visit: Visit, number: str, code: str) -> Response:
     if bool(number) != bool(code):
         fault, status = visit.tongue.say("Give both, the number and its code."), 422
     elif number and code:
-        fault = _must_wait(visit)
-        if fault is not None:
-            status, headers = 429, headers | {"Retry-After": "60"}
+        if wait := _must_wait(visit):
+            fault, status, headers = _too_many(visit, wait), 429, headers | {"Retry-After": str(wait)}
         else:
             found = _by_code(visit, codes, number, code)
             told = _told(visit, found, "code") if found is not None else None
@@ -189,12 +215,15 @@ def _page(visit: Visit, number: str, code: str) -> Response:
 def verify_file(visit: Anyone, asked: Asked) -> Response:
     """The answer to digests: a part of the page, as HTML."""
     codes = _codes(visit)
-    fault = _must_wait(visit)
+    fault: str | None = None
+    status, headers = 200, {}
     found: PublicLetter | None = None
     fit: Fit | None = None
     number = cleaned(asked.number)
     how = "code"
-    if fault is None:
+    if wait := _must_wait(visit):
+        fault, status, headers = _too_many(visit, wait), 429, {"Retry-After": str(wait)}
+    else:
         if number and asked.code:
             found = _by_code(visit, codes, number, asked.code)
         if found is None and asked.own:
@@ -202,13 +231,7 @@ def verify_file(visit: Anyone, asked: Asked) -> Response:
             with visit.desk.engine.connect() as conn:
                 found = public_view.by_digest(conn, [bytes.fromhex(one) for one in asked.own])
         if found is None:
-            fault = (
-                visit.tongue.say("No letter has this number and this code.")
-                if number and asked.code
-                else visit.tongue.say(
-                    "No letter with exactly this content went through here. Give its number and code too."
-                )
-            )
+            fault = visit.tongue.say(_unknown(asked))
         else:
             with visit.desk.engine.connect() as conn:
                 fit = public_view.compare(
@@ -217,8 +240,9 @@ def verify_file(visit: Anyone, asked: Asked) -> Response:
                     whole=[bytes.fromhex(one) for one in asked.whole],
                     text=[bytes.fromhex(one) for one in asked.text],
                     parts=[bytes.fromhex(one) for one in asked.parts],
+                    evidence=[bytes.fromhex(one) for one in asked.evidence],
                 )
     told = _told(visit, found, how) if found is not None else None
     word = verdict(fit, asked) if fit is not None else ""
     html = visit.html("verify_answer.html", told=told, fit=fit, asked=asked, verdict=word, fault=fault)
-    return HTMLResponse(html)
+    return HTMLResponse(html, status, headers)

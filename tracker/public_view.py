@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
 
@@ -45,6 +46,8 @@ class Fit:
     text: bool
     parts: tuple[bool, ...]
     missing: int  # sealed parts that the file has not
+    evidence: int = 0  # of a receipt's records: how many are sealed in entries of this letter
+    waiting: bool = False  # some evidence of the letter has no entry yet
 
 
 def by_number(conn: Connection, number: str) -> PublicLetter | None:
@@ -103,12 +106,34 @@ def compare(
     whole: Sequence[bytes],
     text: Sequence[bytes],
     parts: Sequence[bytes],
+    evidence: Sequence[bytes] = (),
 ) -> Fit:
     """Hold a file's digests against what its letter's entries seal.
 
     ``whole``: of the octets, as it may have been accepted; ``text``: of its text by each charset that it may
-    have; ``parts``: of its other parts.
+    have; ``parts``: of its other parts; ``evidence``: the commitments that a receipt's records open.
     """
+    fit = _content(conn, letter_id, whole=whole, text=text, parts=parts)
+    return replace(fit, **_evidence(conn, letter_id, evidence)) if evidence else fit
+
+
+def _evidence(conn: Connection, letter_id: int, commitments: Sequence[bytes]) -> dict[str, Any]:
+    rows = conn.execute(
+        select(ledger_entry.c.entry)
+        .select_from(evidence.outerjoin(ledger_entry, ledger_entry.c.evidence_id == evidence.c.id))
+        .where(evidence.c.letter_id == letter_id)
+    ).scalars()
+    entries = [None if entry is None else json.loads(bytes(entry)) for entry in rows]
+    sealed = {entry.get("record") for entry in entries if entry is not None}
+    return {
+        "evidence": len({one.hex() for one in commitments} & sealed),
+        "waiting": any(entry is None for entry in entries),
+    }
+
+
+def _content(
+    conn: Connection, letter_id: int, *, whole: Sequence[bytes], text: Sequence[bytes], parts: Sequence[bytes]
+) -> Fit:
     best = Fit(whole=False, text=False, parts=(False,) * len(parts), missing=0)
     rows = conn.execute(
         select(evidence.c.salt, ledger_entry.c.entry)

@@ -19,6 +19,8 @@
     "authentication-results-original old-authentication-results dkim-signature domainkey-signature received-dkim status " +
     "lines content-length").split(" "));
   const MESSAGES = new Set(["message/rfc822", "message/global", "message/news"]);
+  const FILES = 10; // checked at once
+  const DEEPEST = 200; // braces within braces of an evidence.json
   const LF = 10, CR = 13;
 
   const digest = async (octets) =>
@@ -198,6 +200,29 @@
     return out;
   };
 
+  // What a receipt's evidence.json opens (LEDGER.md 5): of each record the commitment that the ledger must hold.
+  // The file is in canonical form, so a record is taken as it stands and never written anew.
+  const commitments = async (content) => {
+    const out = [], text = latin(content), mark = '"opening":{"record":{';
+    for (let at = text.indexOf(mark); at >= 0 && out.length < MOST; at = text.indexOf(mark, at + 1)) {
+      const start = at + mark.length - 1;
+      let depth = 0, quoted = false, end = start;
+      for (; end < text.length && depth <= DEEPEST; end++) {
+        const c = text[end];
+        if (quoted) { if (c === "\\") end++; else if (c === '"') quoted = false; continue; }
+        if (c === '"') quoted = true;
+        else if (c === "{") depth++;
+        else if (c === "}" && --depth === 0) break;
+      }
+      const salt = (text.slice(end + 1, end + 530).match(/^,"salt":"((?:[0-9a-f]{2}){16,255})"/) || [])[1];
+      if (!salt) continue;
+      const octets = Uint8Array.from(salt.match(/../g), (pair) => parseInt(pair, 16));
+      out.push(await digest(joined([new Uint8Array([octets.length]), octets, content.subarray(start, end + 1)])));
+    }
+    return out;
+  };
+  const isJson = (content) => content.find((octet) => octet > 32) === 123 || content.find((octet) => octet > 32) === 91; // { [
+
   // The octets that a letter out of a mailbox may have been when it was accepted (LEDGER.md 6).
   const forms = function* (octets, number) {
     const whole = withCrlf(octets);
@@ -241,17 +266,29 @@
     return out;
   };
 
+  // What the page itself wrote into the form is no wish of the reader's: the next file says its own.
+  const filled = { number: "", code: "" };
+  const asked = (name, own) => {
+    const typed = fields[name].value.trim();
+    if (typed && typed !== filled[name]) return typed;
+    fields[name].value = filled[name] = own;
+    return own;
+  };
+
   const read = async (file) => {
     const octets = new Uint8Array(await file.arrayBuffer());
     const found = header(octets, 0, Math.min(octets.length, 1 << 20)).fields;
     const message = found.some((one) => AUTHORS.has(one.name));
-    if (!message) return { message, whole: [await digest(octets)], own: [], text: [], parts: [await digest(octets)], names: [file.name] };
-    let number = fields.number.value.trim() || value(found, "wasl-letter");
-    let code = fields.code.value.trim();
-    try { code = code || new URL(value(found, "wasl-verify")).searchParams.get("code") || ""; } catch { /* no such field */ }
-    fields.number.value = number;
-    fields.code.value = code;
-    const whole = [], parts = [], names = [];
+    if (!message) {
+      const own = [await digest(octets)], evidence = isJson(octets) ? await commitments(octets) : [];
+      return { kind: evidence.length ? "receipt" : "document", number: fields.number.value.trim(), code: fields.code.value.trim(), whole: own, own: [], text: [], parts: own, evidence, names: [file.name] };
+    }
+    let there = "";
+    try { there = new URL(value(found, "wasl-verify")).searchParams.get("code") || ""; } catch { /* no such field */ }
+    const bears = value(found, "wasl-letter") || there;
+    const number = bears ? asked("number", value(found, "wasl-letter")) : fields.number.value.trim();
+    const code = bears ? asked("code", there) : fields.code.value.trim();
+    const whole = [], parts = [], names = [], evidence = [];
     let text = [];
     for (const form of forms(octets, number)) {
       if (whole.length >= MOST) break;
@@ -262,23 +299,40 @@
     for (const leaf of all) {
       if (leaf === main) { text = await textDigests(leaf); continue; }
       if (parts.length >= MOST) break;
+      if (leaf.name === "evidence.json" && isJson(leaf.content)) evidence.push(...await commitments(leaf.content));
       parts.push(await digest(leaf.content));
       names.push(leaf.name);
     }
-    return { message, number, code, whole: [...new Set(whole)], own: await ownDigests(octets, number), text, parts, names };
+    const report = value(found, "content-type").split(";")[0].trim().toLowerCase() === "multipart/report";
+    const kind = value(found, "wasl-receipt") || evidence.length ? "receipt" : report ? "report" : "letter";
+    return { kind, number, code, whole: [...new Set(whole)], own: await ownDigests(octets, number), text, parts, evidence: evidence.slice(0, MOST), names };
   };
 
-  const check = async (file) => {
+  // The answer to one file, as the nodes of a part of the page.
+  const ask = async (file) => {
+    const { names, ...told } = await read(file);
+    const reply = await fetch(form.dataset.verify, { method: "POST", credentials: "same-origin", headers: { "Content-Type": "application/json" }, body: JSON.stringify(told) });
+    if (!reply.ok && reply.status !== 429) throw new Error(String(reply.status));
+    const parsed = new DOMParser().parseFromString(await reply.text(), "text/html");
+    for (const slot of parsed.querySelectorAll("[data-part]")) slot.textContent = plain(names[Number(slot.dataset.part)] || "") || slot.textContent;
+    return [...parsed.body.childNodes];
+  };
+
+  const check = async (files) => {
     if (!window.isSecureContext || !crypto.subtle) { busy.textContent = busy.dataset.insecure; return; }
     busy.textContent = busy.dataset.text;
     try {
-      const { names, ...told } = await read(file);
-      const question = { number: fields.number.value, code: fields.code.value, ...told };
-      const reply = await fetch(form.dataset.verify, { method: "POST", credentials: "same-origin", headers: { "Content-Type": "application/json" }, body: JSON.stringify(question) });
-      if (!reply.ok) throw new Error(String(reply.status));
-      const parsed = new DOMParser().parseFromString(await reply.text(), "text/html");
-      answer.replaceChildren(...parsed.body.childNodes);
-      for (const slot of answer.querySelectorAll("[data-part]")) slot.textContent = plain(names[Number(slot.dataset.part)] || "") || slot.textContent;
+      const out = [];
+      for (const file of [...files].slice(0, FILES)) {
+        if (files.length > 1) {
+          const name = document.createElement("h2"), words = document.createElement("bdi");
+          words.textContent = plain(file.name);
+          name.append(words);
+          out.push(name);
+        }
+        out.push(...await ask(file));
+      }
+      answer.replaceChildren(...out);
       busy.textContent = "";
       answer.scrollIntoView({ block: "nearest" });
     } catch {
@@ -287,11 +341,11 @@
   };
 
   place.hidden = false;
-  chooser.addEventListener("change", () => { if (chooser.files.length) check(chooser.files[0]); });
+  chooser.addEventListener("change", () => { if (chooser.files.length) check(chooser.files); });
   form.addEventListener("submit", (event) => {
     if (!chooser.files.length) return;
     event.preventDefault();
-    check(chooser.files[0]);
+    check(chooser.files);
   });
   for (const name of ["dragover", "dragenter"]) place.addEventListener(name, (event) => { event.preventDefault(); place.classList.add("over"); });
   for (const name of ["dragleave", "drop"]) place.addEventListener(name, () => place.classList.remove("over"));
@@ -299,6 +353,6 @@
     event.preventDefault();
     if (!event.dataTransfer.files.length) return;
     chooser.files = event.dataTransfer.files;
-    check(event.dataTransfer.files[0]);
+    check(event.dataTransfer.files);
   });
 })();

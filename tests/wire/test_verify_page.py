@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FilePayload, Page
 from sqlalchemy import select
 
 from dashboard.turnstile import Turnstile
@@ -137,6 +138,10 @@ def test_one_address_may_not_ask_without_end(tmp_path: Path) -> None:
     house = House.build(tmp_path, letters=False)
     with serve(Public(house)) as url:
         codes = [ask(f"{url}/verify/MOF/2026/000001?code=00000-0000{n % 10}")[0] for n in range(35)]
+        with pytest.raises(HTTPError) as refused:
+            urlopen(f"{url}/verify/MOF/2026/000001?code=00000-00000", timeout=30)
+        told = refused.value.headers["Retry-After"]
+        assert told in ("1", "2")  # thirty a minute: one more after two seconds
     house.close()
     assert codes[:30] == [404] * 30 and codes[30:] == [429] * 5
 
@@ -219,7 +224,7 @@ def give(page: Page, name: str, octets: bytes) -> tuple[str, list[str]]:
     page.set_input_files("[data-file]", {"name": name, "mimeType": "message/rfc822", "buffer": octets})
     page.wait_for_selector("#answer > *", timeout=20_000)
     only_digests(asked)
-    fit = page.locator("#fit")
+    fit = page.locator(".fit")
     if not fit.count():
         return "fault", [page.locator("#answer .fault").inner_text()]
     return (fit.get_attribute("class") or "").split()[-1], fit.locator("li, p b").all_inner_texts()
@@ -229,8 +234,8 @@ def only_digests(asked: list[str]) -> None:
     """No octet of the file, no name of a part: digests, and the number and code that the letter bears."""
     for question in asked:
         told = json.loads(question)
-        assert set(told) <= {"number", "code", "whole", "own", "text", "parts", "message"}
-        for key in ("whole", "own", "text", "parts"):
+        assert set(told) <= {"number", "code", "whole", "own", "text", "parts", "evidence", "kind"}
+        for key in ("whole", "own", "text", "parts", "evidence"):
             assert all(re.fullmatch("[0-9a-f]{64}", one) for one in told[key])
 
 
@@ -238,7 +243,7 @@ def only_digests(asked: list[str]) -> None:
 def test_a_letter_out_of_a_mailbox_is_known_again(case: Case, chromium: Browser) -> None:
     with window(chromium, case.base) as (page, seen):
         assert give(page, "copy.eml", case.copy)[0] == "ok"
-        assert "بايتاً ببايت" in page.locator("#fit").inner_text()
+        assert "بايتاً ببايت" in page.locator(".fit").inner_text()
         assert (
             page.input_value("[name=number]") == case.number and page.input_value("[name=code]") == case.code
         )
@@ -246,7 +251,7 @@ def test_a_letter_out_of_a_mailbox_is_known_again(case: Case, chromium: Browser)
         look(page, "whole-ar")
         added = b"Return-Path: <x@y.example>\r\nReceived: from a by b; Sun, 22 Nov 2026 07:00:00 +0000\r\n"
         assert give(page, "mailbox.eml", (added + case.copy).replace(b"\r\n", b"\n"))[0] == "ok"
-        assert "بايتاً ببايت" in page.locator("#fit").inner_text()
+        assert "بايتاً ببايت" in page.locator(".fit").inner_text()
         verdict, lines = give(page, "exchange.eml", rewritten(case.copy))
         assert verdict == "ok" and len(lines) == 3
         assert lines[2].startswith("الموازنة.pdf: لم يتغيّر")
@@ -258,7 +263,7 @@ def test_a_letter_out_of_a_mailbox_is_known_again(case: Case, chromium: Browser)
 def test_the_authors_own_copy_is_found_without_number_and_code(case: Case, chromium: Browser) -> None:
     with window(chromium, case.base) as (page, seen):
         assert give(page, "sent.eml", case.original)[0] == "ok"
-        assert page.locator("#told .number").inner_text() == case.number
+        assert page.locator(".told .number").inner_text() == case.number
         verdict, (said,) = give(page, "foreign.eml", case.original.replace(b"10:00", b"11:00"))
         assert verdict == "fault" and "لم يمرّ" in said
         quiet(seen)
@@ -278,9 +283,84 @@ def test_what_was_changed_is_named_part_by_part_in_english_too(case: Case, chrom
             "1 part of the letter is not in this file",
         ]
         look(page, "changed-en")
-        assert give(page, "receipt.eml", case.receipt)[0] == "stop"
-        assert page.locator("#told .number").inner_text() == case.number
+        quiet(seen)
+
+
+def evidence_of(receipt: bytes, old: str = "", new: str = "") -> bytes:
+    """The evidence.json of a receipt, a word of it replaced."""
+    message = email.message_from_bytes(receipt, policy=email.policy.SMTP)
+    (found,) = (part for part in message.walk() if part.get_filename() == "evidence.json")
+    octets = found.get_payload(decode=True)
+    assert isinstance(octets, bytes) and old.encode() in octets
+    return octets.replace(old.encode(), new.encode())
+
+
+def with_evidence(receipt: bytes, octets: bytes) -> bytes:
+    message = email.message_from_bytes(receipt, policy=email.policy.SMTP)
+    for part in message.walk():
+        if part.get_filename() == "evidence.json":
+            part.set_payload(octets)
+            del part["Content-Transfer-Encoding"]
+    return message.as_bytes()
+
+
+@pytest.mark.browser
+def test_a_receipt_is_known_as_one_and_its_evidence_is_compared(case: Case, chromium: Browser) -> None:
+    grade = '"grade":1'
+    with window(chromium, case.base) as (page, seen):
+        page.goto("/verify")
+        page.click("form.language button")
+        verdict, lines = give(page, "receipt.eml", case.receipt)
+        assert verdict == "ok" and lines[0].startswith("This file is a receipt, and its evidence stands")
+        assert lines[1] == "1 record of evidence compared with the ledger"
+        assert page.locator(".told .number").inner_text() == case.number
         look(page, "receipt-en")
+
+        forged = with_evidence(case.receipt, evidence_of(case.receipt, grade, '"grade":7'))
+        verdict, lines = give(page, "forged.eml", forged)
+        assert verdict == "stop" and "it was changed, or speaks of another letter" in lines[0]
+        assert lines[1].endswith("found there: 0")
+        bare = with_evidence(case.receipt, b"{}")
+        verdict, lines = give(page, "bare.eml", bare)
+        assert verdict == "warn" and lines == [
+            "This file is a receipt, and carries no evidence that could be compared."
+        ]
+        nameless = case.receipt.replace(b"Wasl-Letter:", b"X-1:").replace(b"Wasl-Verify:", b"X-2:")
+        verdict, lines = give(page, "nameless.eml", nameless)
+        assert verdict == "fault" and lines[0].startswith("This file is a receipt or a report, not a letter")
+
+        # The saved evidence alone, and a receipt beside its letter.
+        page.goto(f"/verify/{case.number}?code={case.code}")
+        choose(page, ("evidence.json", evidence_of(case.receipt)))
+        page.wait_for_selector(".fit.ok")
+        choose(page, ("receipt.eml", case.receipt), ("letter.eml", case.copy))
+        page.locator("#answer > h2").nth(1).wait_for()
+        assert page.locator("#answer > h2").all_inner_texts() == ["receipt.eml", "letter.eml"]
+        told = page.locator(".fit.ok p b").all_inner_texts()
+        assert "is a receipt" in told[0] and "is the letter, octet for octet" in told[1]
+        quiet(seen)
+
+
+def choose(page: Page, *files: tuple[str, bytes]) -> None:
+    page.set_input_files(
+        "[data-file]",
+        [FilePayload(name=name, mimeType="text/plain", buffer=octets) for name, octets in files],
+    )
+
+
+@pytest.mark.browser
+def test_another_file_is_asked_by_its_own_number(case: Case, chromium: Browser) -> None:
+    """What the page took from one file is not held against the next; what a person typed is."""
+    other = case.receipt.replace(case.number.encode(), b"MOF/2026/999999")
+    with window(chromium, case.base) as (page, seen):
+        give(page, "copy.eml", case.copy)
+        choose(page, ("other.eml", other))
+        page.wait_for_selector("#answer .fault")
+        assert page.input_value("[name=number]") == "MOF/2026/999999"
+        page.fill("[name=number]", case.number)
+        choose(page, ("receipt.eml", other))
+        page.wait_for_selector(".told")
+        assert page.input_value("[name=number]") == case.number
         quiet(seen)
 
 
@@ -292,7 +372,7 @@ def test_an_attachment_alone_is_held_against_its_letter(case: Case, chromium: Br
             page.set_input_files(
                 "[data-file]", {"name": "الموازنة.pdf", "mimeType": "application/pdf", "buffer": octets}
             )
-            page.wait_for_selector(f"#fit.{verdict}")
+            page.wait_for_selector(f".fit.{verdict}")
         look(page, "attachment-ar-dark")
         overflow = page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -310,7 +390,7 @@ def test_without_script_number_and_code_are_enough(case: Case, chromium: Browser
     page.fill("[name=number]", case.number)
     page.fill("[name=code]", case.code)
     page.click("button.main")
-    assert page.locator("#told .number").inner_text() == case.number
+    assert page.locator(".told .number").inner_text() == case.number
     assert urlsplit(page.url).path == "/verify"
     context.close()
 
