@@ -165,7 +165,8 @@ def _row(row: Row) -> str:
     names = "<br>".join(
         f'<bdi dir="auto">{escape(name)}</bdi>' for name in dict.fromkeys((row.name_ar, row.name_en)) if name
     )
-    detail = f'<br><bdi dir="auto" style="{_CODE}">{escape(row.detail)}</bdi>' if row.detail else ""
+    style = f' style="{_CODE}"' if row.wire else ""
+    detail = f'<br><bdi dir="auto"{style}>{escape(row.detail)}</bdi>' if row.detail else ""
     return (
         f'<tr><td valign="top" style="{cell};padding-left:12px">{names}{"<br>" if names else ""}'
         f'<bdi dir="ltr" style="{_MUTED}">{escape(row.address)}</bdi></td>'

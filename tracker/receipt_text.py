@@ -76,6 +76,7 @@ class Row:
     time: str
     tone: str
     detail: str
+    wire: bool = False  # the detail is what a server said
 
 
 def stamp(us: int, zone: tzinfo) -> str:
@@ -255,6 +256,7 @@ def _row(notice: Notice, recipient: RecipientFacts) -> Row:
         time=stamp(recipient.at_us, notice.gateway.zone)[:16],
         tone=words.TONES.get(recipient.event, "calm"),
         detail=shown(recipient.reply, 160) if bad else taken_in,
+        wire=bad,
     )
 
 

@@ -381,6 +381,13 @@ def test_a_digest_tells_each_recipient_in_one_table() -> None:
     assert reports is not None and len(reports) == 6
 
 
+def test_in_a_digest_only_what_a_server_said_is_set_as_code() -> None:
+    taken = recipient(Event.REGISTERED, "a@moh.gov.example", incoming_number="512/2026")
+    _, page = texts(read(compose(notice(Kind.DIGEST, taken, FAILED, *[recipient(Event.READ)] * 4))))
+    assert '<bdi dir="auto">رقم الوارد / Incoming number: 512/2026</bdi>' in page
+    assert f'monospace;font-size:13px">{FAILED.reply[:12]}' in page
+
+
 def test_a_digest_of_thousands_stays_a_message_of_sane_size() -> None:
     people = [recipient(Event.DELIVERED, f"user{i:05d}@agency.gov.example") for i in range(3000)]
     octets = compose(notice(Kind.DIGEST, *people))
