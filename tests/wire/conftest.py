@@ -14,7 +14,16 @@ from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
 from tests.servers.sink import smtp_sink
 from tests.servers.wasl import wasl
-from tests.wire.gateway_front import AGENCIES, MOF, OUTBOUND, RELAY_PASSWORD, Front, gateway_front, hop
+from tests.wire.gateway_front import (
+    AGENCIES,
+    MAILBOXES,
+    MOF,
+    OUTBOUND,
+    RELAY_PASSWORD,
+    Front,
+    gateway_front,
+    hop,
+)
 from tests.wire.wire_letters import letter, return_address
 
 if TYPE_CHECKING:
@@ -27,7 +36,7 @@ if TYPE_CHECKING:
 def front(
     tmp_path_factory: pytest.TempPathFactory, authority: Authority, dovecot_server: Dovecot
 ) -> Iterator[Front]:
-    """A gateway with a sink behind each agency; MOF's people sign in with Dovecot's password."""
+    """A gateway with a sink behind each agency and Dovecot behind one; MOF's people have its password."""
     hashed = wasl("agency", "password", "--password-stdin", words=f"{RELAY_PASSWORD}\n").strip()
     credential = f'credentials: [{{username: mof-relay, password_hash: "{hashed}"}}]\n'
     with (
@@ -41,9 +50,9 @@ def front(
             tmp_path_factory.mktemp("front"),
             authority,
             people=dovecot_server,
-            agencies=(replace(MOF, more=credential), *AGENCIES[1:], OUTBOUND),
+            agencies=(replace(MOF, more=credential), *AGENCIES[1:], OUTBOUND, MAILBOXES),
             sinks={"OLD": old, "BOX": box, "OUT": out, "OUT:outbound": world},
-            hops={"OUT": hop(out.port) + outbound},
+            hops={"OUT": hop(out.port) + outbound, "MBX": hop(dovecot_server.lmtp_port, "lmtp")},
             sections={"relay": {"retry": ["1s"], "warn_after": "4s", "give_up_after": "9s"}},
         ) as running:
             yield running

@@ -67,6 +67,7 @@ OLD = Agency(
     code="OLD", domain="old.gov.example"
 )  # a server of old: what it does not offer is not sent to it
 BOX = Agency(code="BOX", domain="box.gov.example")  # taken by LMTP
+MAILBOXES = Agency(code="MBX", domain="mailboxes.gov.example")  # Dovecot takes them by LMTP
 OUTBOUND = Agency(code="OUT", domain="out.gov.example", bind="127.0.0.27")  # has a way to the outside
 TERSE = Agency(
     code="TRS",

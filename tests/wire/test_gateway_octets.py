@@ -35,8 +35,17 @@ BODIES: dict[str, tuple[bytes, bytes]] = {
         b"Content-Type: text/plain; charset=windows-1256\r\nContent-Transfer-Encoding: 8bit\r\n",
         "كتاب رسمي\r\n".encode("cp1256"),
     ),
+    "iso-8859-6": (
+        b"Content-Type: text/plain; charset=iso-8859-6\r\nContent-Transfer-Encoding: 8bit\r\n",
+        "كتاب رسمي\r\n".encode("iso-8859-6"),
+    ),
     "utf8": (b"Content-Type: text/plain; charset=utf-8\r\n", "كتاب رسمي\r\n".encode()),
     "998": (b"", _long_line() * 3),
+    "longer than any line may be": (b"", b"y" * 70_000 + b"\r\nz\r\n"),
+    "controls and all high octets": (
+        b"Content-Transfer-Encoding: 8bit\r\n",
+        bytes(set(range(1, 256)) - {10, 13}) + b"\r\n",
+    ),
     "dots": (b"", b".\r\n..\r\n...x\r\n.\r\n"),
     "blank-lines": (b"", b"\r\n\r\nx\r\n\r\n\r\n"),
     "trailing-spaces": (b"", b"x  \r\n\t\r\n \r\n"),
@@ -58,6 +67,41 @@ def test_body_octets_arrive_identical(front: Front, name: str) -> None:
     assert front.original(front.letter(message_id).id) == octets
     for field in fields.splitlines():
         assert field in copy.octets
+
+
+def test_chunks_carry_the_same_octets(front: Front) -> None:
+    """RFC 3030: no stuffing, cut anywhere, in lines and between CR and LF, the last chunk empty or not."""
+    sent: dict[str, bytes] = {}
+    with front.session(MOF) as smtp:
+        assert smtp.sock is not None
+        for number, (fields, text) in enumerate(BODIES.values()):
+            message_id = new_id()
+            head = f"From: {AUTHOR}\r\nTo: {DIWAN}\r\nSubject: chunks\r\nMessage-ID: {message_id}\r\n"
+            octets = head.encode() + fields + b"\r\n" + text
+            sent[message_id] = octets
+            assert smtp.docmd("MAIL", f"FROM:<{AUTHOR}> BODY=8BITMIME")[0] == 250
+            assert smtp.docmd("RCPT", f"TO:<{DIWAN}>")[0] == 250
+            cuts = [octets[at : at + 97] for at in range(0, min(len(octets), 970), 97)] + [octets[970:]]
+            last = cuts.pop() if number % 2 else b""
+            chunks = [*((chunk, "") for chunk in cuts), (last, " LAST")]
+            smtp.sock.sendall(b"".join(b"BDAT %d%s\r\n%s" % (len(c), e.encode(), c) for c, e in chunks))
+            assert [smtp.getreply()[0] for _ in chunks] == [250] * len(chunks)
+    for message_id, octets in sent.items():
+        (copy,) = front.arrived(MOH, message_id)
+        assert body(copy.octets) == body(octets)
+        assert front.original(front.letter(message_id).id) == octets
+
+
+def test_a_letter_to_very_many_arrives_once_at_each(front: Front) -> None:
+    people = [f"person.{number}@moh.gov.example" for number in range(150)]
+    octets, message_id = letter(", ".join(people))
+    front.accept(octets, *people)
+    front.quiet()
+    copies = [r for r in front.sink(MOH).received if r.message_id == message_id.encode()]
+    reached = [to[1 : to.index(b">")].decode() for copy in copies for to in copy.recipients]
+    assert sorted(reached) == sorted(people)
+    assert {body(copy.octets) for copy in copies} == {body(octets)}
+    assert set(front.standing(message_id).values()) == {("sent", 2, "open")}
 
 
 def test_what_has_no_final_newline_gets_the_one_that_data_cannot_leave_out(front: Front) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.servers.sink import DROP
-from tests.wire.gateway_front import BOX, FORWARDS, MOH, MOJ, TERSE, Front
+from tests.wire.gateway_front import BOX, FORWARDS, MOF, MOH, MOJ, OLD, SHADOW, TERSE, Front
 from tests.wire.wire_letters import body, letter
 
 pytestmark = pytest.mark.servers
@@ -77,6 +77,34 @@ def test_envid_orcpt_and_ret_come_back(front: Front) -> None:
     assert b"Original-Envelope-Id: Qq+314" in failed.octets
     assert b"Original-Recipient: rfc822; Old.Name@Box.gov.example" in failed.octets
     assert body(octets).strip() in failed.octets
+
+
+def test_dsn_parameters_go_outward_as_they_came(front: Front) -> None:
+    """RFC 3461 §5.2.1: of mail that passes all four, letter for letter; of a letter the original recipient,
+    beside what Wasl asks for itself. A server that offers no DSN is given none."""
+    asked = "NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Old.Name+2B@Elsewhere.Example"
+    ways = {
+        MOF: "colleague@mof.gov.example",  # passes
+        SHADOW: "a@shadow.gov.example",
+        MOH: DIWAN,
+        OLD: "a@old.gov.example",
+    }
+    found: dict[str, tuple[bytes, bytes]] = {}
+    for agency, recipient in ways.items():
+        octets, message_id = letter(recipient, text="plain\n", subject="plain")
+        front.accept(octets, recipient, params="RET=FULL ENVID=Qq+2B3aB", rcpt_params=asked)
+        (copy,) = front.arrived(agency, message_id)
+        assert copy.recipients[0].startswith(f"<{recipient}>".encode())
+        found[agency.code] = copy.sender, copy.recipients[0].partition(b"> ")[2]
+    for code in ("MOF", "SHD"):
+        mail, rcpt = found[code]
+        assert mail.startswith(b"<author@mof.gov.example> ") and mail.endswith(b" RET=FULL ENVID=Qq+2B3aB")
+        assert rcpt == asked.encode()
+    mail, rcpt = found["MOH"]
+    assert b" RET=HDRS ENVID=" in mail and b"Qq+2B3aB" not in mail
+    assert rcpt == b"NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;Old.Name+2B@Elsewhere.Example"
+    mail, rcpt = found["OLD"]
+    assert mail.endswith(b">") and rcpt == b""
 
 
 def test_late_and_then_given_up(front: Front) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import smtplib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.desk import WireLimits
 from tests.servers.certificates import Authority
+from tests.servers.clients import CLIENTS, ENVIRONMENT, Handing
 from tests.servers.place import Place
 from tests.servers.postfix import postfix
 from tests.wire.wire_desk import House, house, run
@@ -37,7 +36,7 @@ async def program(*command: str | Path, octets: bytes = b"") -> str:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"},
+        env=ENVIRONMENT,
     )
     try:
         out, _ = await asyncio.wait_for(child.communicate(octets), 20)
@@ -49,86 +48,36 @@ async def program(*command: str | Path, octets: bytes = b"") -> str:
     return out.decode(errors="replace")
 
 
-async def swaks(h: House, folder: Path, ca: Path, implicit: bool) -> None:
-    # It ends a line of its own before the final dot.
-    (folder / "m.eml").write_bytes(MESSAGE.removesuffix(b"\r\n").replace(b"\r\n", b"\n"))
-    said = await program(
-        "swaks",
-        "--server",
-        NAME,
-        "--port",
-        str(h.port),
-        "--tls-on-connect" if implicit else "--tls",
-        "--tls-ca-path",
-        ca,
-        "--tls-verify",
-        "--auth",
-        "LOGIN",
-        "--auth-user",
-        ALI,
-        "--auth-password",
-        SECRET,
-        "--from",
-        ALI,
-        "--to",
-        "omar@moh.example",
-        "--data",
-        f"@{folder / 'm.eml'}",
-    )
-    assert "250 2.0.0 Taken" in said
-
-
-async def curl(h: House, folder: Path, ca: Path, implicit: bool) -> None:
-    (folder / "m.eml").write_bytes(MESSAGE)
-    await program(
-        "curl",
-        "--silent",
-        "--show-error",
-        "--ssl-reqd",
-        "--cacert",
-        ca,
-        "--user",
-        f"{ALI}:{SECRET}",
-        "--mail-from",
-        ALI,
-        "--mail-rcpt",
-        "omar@moh.example",
-        "--upload-file",
-        folder / "m.eml",
-        f"{'smtps' if implicit else 'smtp'}://{NAME}:{h.port}/client.example",
-    )
-
-
-async def msmtp(h: House, folder: Path, ca: Path, implicit: bool) -> None:
-    rc = folder / "msmtprc"
-    rc.write_text(
-        f"account default\nhost {NAME}\nport {h.port}\ntls on\ntls_starttls {'off' if implicit else 'on'}\n"
-        f"tls_trust_file {ca}\nauth plain\nuser {ALI}\nfrom {ALI}\n"
-        f"dsn_notify failure,delay\ndsn_return headers\npasswordeval cat {folder / 'secret'}\n"
-    )
-    rc.chmod(0o600)
-    (folder / "secret").write_text(SECRET)
-    await program("msmtp", f"--file={rc}", "omar@moh.example", octets=MESSAGE.replace(b"\r\n", b"\n"))
-
-
 @pytest.mark.parametrize("implicit", [False, True], ids=["starttls", "implicit"])
-@pytest.mark.parametrize("client", [swaks, curl, msmtp])
+@pytest.mark.parametrize("client", CLIENTS)
 def test_a_client_signs_in_and_submits(
-    client: Any, implicit: bool, authority: Authority, tmp_path: Path
+    client: str, implicit: bool, authority: Authority, tmp_path: Path
 ) -> None:
-    assert shutil.which(client.__name__), f"{client.__name__} is not installed"
-
     async def main() -> None:
         tls = authority.context(NAME)
         async with house(tmp_path, door=Door.SUBMISSION, tls=tls, implicit=implicit, require_auth=True) as h:
             h.desk.passwords = {ALI: SECRET}
-            await client(h, tmp_path, authority.file, implicit)
+            letter = Handing(
+                folder=tmp_path,
+                octets=MESSAGE,
+                sender=ALI,
+                recipient="omar@moh.example",
+                port=h.port,
+                ca=authority.file,
+                implicit=implicit,
+                account=ALI,
+                password=SECRET,
+                auth="login" if client == "swaks" else "plain",
+                dsn=True,
+            )
+            words, octets = CLIENTS[client](letter)
+            await program(*words, octets=octets)
             (taken,) = h.desk.letters
             assert taken.content == MESSAGE
             assert taken.conn.account == ALI and taken.conn.tls is not None
             assert str(taken.envelope.sender) == ALI
             assert [str(r.address) for r in taken.envelope.recipients] == ["omar@moh.example"]
-            if client is msmtp:
+            if client == "msmtp":
                 assert taken.envelope.ret == "HDRS"
                 assert taken.envelope.recipients[0].notify == "FAILURE,DELAY"
 
