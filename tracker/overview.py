@@ -1,4 +1,4 @@
-"""Counts at the viewer's ends of the line, and the worklist of reports that matched no letter.
+"""Counts at the viewer's ends of the line, each of them the length of a list that can be asked for.
 
 Counts are cheap by construction: each looks at the newest ``COUNT_ROWS`` rows of an index at most
 and says so when there is more behind. They take the viewer's condition as lists do.
@@ -7,12 +7,13 @@ and says so when there is more behind. They take the viewer's condition as lists
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     Connection,
     Select,
+    and_,
     case,
     distinct,
     func,
@@ -27,13 +28,11 @@ from tracker.access import (
 )
 from tracker.model import now_us
 from tracker.question import day_us, first_id, in_queue, late_row
-from tracker.schema import delivery, evidence, letter
-from tracker.states import Event, Outcome
+from tracker.schema import delivery, letter
+from tracker.states import Grade, Outcome
 
 COUNT_LIMIT = 1_000  # counts stop here: "more than 999"
 COUNT_ROWS = 5_000  # newest rows of an arm that a count looks at
-
-BAD = (Outcome.FAILED.value, Outcome.RETURNED.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +47,12 @@ class Count:
 class Overview:
     """Letters, not deliveries: what the list would show."""
 
-    waiting: Count  # queued or being sent to somebody, now
-    late: Count  # warned about or past due, of the last ``days``
-    failed: Count  # failed or returned, of the last ``days``
-    delivered_today: Count  # brought to the agency's server or mailbox since midnight
-    days: int
+    waiting: Count  # queued or being sent to somebody, now: `is:waiting`
+    late: Count  # warned about or past due, accepted since `since_us`: `is:late after:…`
+    failed: Count  # could not be delivered, likewise: `is:failed after:…`
+    delivered_today: Count  # of today's letters: at an agency's server at least: `grade:E2+ after:…`
+    days: int  # calendar days, today among them
+    since_us: int  # midnight at the beginning of the first of them
 
 
 def overview(
@@ -60,33 +60,39 @@ def overview(
 ) -> Overview:
     """The counts above the list. Each looks at no more than the newest ``COUNT_ROWS`` rows of an arm."""
     at = now_us() if at_us is None else at_us
-    since = first_id(at - days * 86_400 * 1_000_000)
-    midnight = day_us(datetime.fromtimestamp(at / 1_000_000, zone).date(), zone)
-    failed, late, seen = 0, 0, 0
-    for rows in _recent_rows(viewer, since):
+    today = datetime.fromtimestamp(at / 1_000_000, zone).date()
+    midnight, since_us = day_us(today, zone), day_us(today - timedelta(days=days - 1), zone)
+    failed, late, arrived, seen = 0, 0, 0, 0
+    for rows in _recent_rows(viewer, first_id(since_us)):
         recent = rows.subquery()
         row = delivery.alias()
-        total, bad, behind = conn.execute(
+        of_today = and_(row.c.grade >= Grade.RELAYED, letter.c.accepted_us >= midnight)
+        total, bad, behind, there = conn.execute(
             select(
                 func.count(),
-                func.count(distinct(case((row.c.outcome.in_(BAD), row.c.letter_id)))),
+                func.count(distinct(case((row.c.outcome == Outcome.FAILED.value, row.c.letter_id)))),
                 func.count(distinct(case((late_row(row, at), row.c.letter_id)))),
+                func.count(distinct(case((of_today, row.c.letter_id)))),
             )
             .select_from(recent)
             .join(row, row.c.id == recent.c.id)
             .join(letter, letter.c.id == row.c.letter_id)
-            .where(letter.c.kind.in_(SHOWN_LETTERS), row_with_evidence(viewer, row))
+            .where(
+                letter.c.kind.in_(SHOWN_LETTERS),
+                letter.c.accepted_us >= since_us,
+                row_with_evidence(viewer, row),
+            )
         ).one()
         seen = max(seen, total)
-        failed += bad or 0
-        late += behind or 0
+        failed, late, arrived = failed + bad, late + behind, arrived + there
     more = seen >= COUNT_ROWS
     return Overview(
         waiting=_waiting(conn, viewer),
         late=Count(value=late, more=more),
         failed=Count(value=failed, more=more),
-        delivered_today=_delivered(conn, viewer, midnight),
+        delivered_today=Count(value=arrived, more=more),
         days=days,
+        since_us=since_us,
     )
 
 
@@ -121,32 +127,6 @@ def _waiting(conn: Connection, viewer: Viewer) -> Count:
         select(row.c.letter_id)
         .select_from(queued)
         .join(row, row.c.id == queued.c.id)
-        .join(letter, letter.c.id == row.c.letter_id)
-        .where(letter.c.kind.in_(SHOWN_LETTERS), row_with_evidence(viewer, row))
-        .distinct()
-        .limit(COUNT_LIMIT)
-        .subquery()
-    )
-    return _count(conn.scalar(select(func.count()).select_from(looked)) or 0)
-
-
-def _delivered(conn: Connection, viewer: Viewer, since_us: int) -> Count:
-    """Deliveries with evidence of transfer or mailbox since then."""
-    noted = (
-        select(evidence.c.delivery_id)
-        .where(
-            evidence.c.id >= first_id(since_us),
-            evidence.c.event.in_((Event.RELAYED.value, Event.DELIVERED.value)),
-        )
-        .order_by(evidence.c.id.desc())
-        .limit(COUNT_ROWS)
-        .subquery()
-    )
-    row = delivery.alias()
-    looked = (
-        select(row.c.letter_id)
-        .select_from(noted)
-        .join(row, row.c.id == noted.c.delivery_id)
         .join(letter, letter.c.id == row.c.letter_id)
         .where(letter.c.kind.in_(SHOWN_LETTERS), row_with_evidence(viewer, row))
         .distinct()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Connection, Engine, event, insert
 
+from tests.records import made_store
 from tests.wire.seed_letters import Seeder, tell_all
 from tracker import accounts, audit, letter_page, overview, queries, schema, unmatched
 from tracker.access import Role, Viewer
 from tracker.archive import Archive
-from tracker.model import IdSource
+from tracker.model import IdSource, now_us
 from tracker.search import fold, parse
 from tracker.store import Store
 
@@ -27,9 +29,8 @@ NOBODY = Viewer(account="nobody", role=Role.REGISTRY)
 
 
 @pytest.fixture
-def told(db_url: str, tmp_path: Path) -> Iterator[tuple[Store, dict[str, int]]]:
-    store = Store(db_url)
-    schema.metadata.create_all(store.writer)
+def told(record_url: str, tmp_path: Path) -> Iterator[tuple[Store, dict[str, int]]]:
+    store = made_store(record_url)
     archive = Archive(tmp_path / "objects")
     with store.writer.begin() as conn:
         ids = tell_all(Seeder(conn, archive))
@@ -49,8 +50,13 @@ def found(conn: Connection, viewer: Viewer, line: str) -> list[int]:
             return ids
 
 
+def day(us: int) -> date:
+    return datetime.fromtimestamp(us / 1_000_000, ZONE).date()
+
+
 def test_both_databases_find_the_same(told: tuple[Store, dict[str, int]]) -> None:
     store, ids = told
+    at = now_us()
     with store.reader.connect() as conn:
         for line, names in {
             "MOF/2026/120": {"main"},
@@ -75,8 +81,19 @@ def test_both_databases_find_the_same(told: tuple[Store, dict[str, int]]) -> Non
         theirs = set(found(conn, MOH, "from:MOF"))
         assert {ids["main"], ids["hostile"]} <= theirs
         assert found(conn, MOH, "to:AB") == []
+        for viewer in (ALL, MOF, MOH):  # each number is the length of the list behind it
+            counts, today = overview.overview(conn, viewer, zone=ZONE, at_us=at), day(at)
+            week = day(counts.since_us)
+            assert (today - week).days == counts.days - 1
+            for count, line in (
+                (counts.waiting, "is:waiting"),
+                (counts.late, f"is:late after:{week}"),
+                (counts.failed, f"is:failed after:{week}"),
+                (counts.delivered_today, f"grade:E2+ after:{today}"),
+            ):
+                assert (count.value, count.more) == (len(found(conn, viewer, line)), False), (viewer, line)
         counts = overview.overview(conn, ALL, zone=ZONE)
-        assert (counts.waiting.value, counts.late.value, counts.failed.value) == (4, 2, 4)
+        assert (counts.waiting.value, counts.late.value, counts.failed.value) == (4, 2, 3)
         assert overview.overview(conn, NOBODY, zone=ZONE).waiting.value == 0
         assert len(unmatched.unmatched(conn, ROOT)[0]) == 2
         assert unmatched.unmatched(conn, ALL) == ((), None)
@@ -88,7 +105,7 @@ def test_both_databases_find_the_same(told: tuple[Store, dict[str, int]]) -> Non
         assert page.submissions[0].verdicts == ()
 
 
-@pytest.mark.parametrize("db_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("record_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("window", [1, 2, 5])
 def test_windows_leave_nothing_out_and_repeat_nothing(
     told: tuple[Store, dict[str, int]], window: int, monkeypatch: pytest.MonkeyPatch
@@ -112,9 +129,8 @@ def test_windows_leave_nothing_out_and_repeat_nothing(
             assert [letter.id for letter in once.letters] == ids
 
 
-def test_accounts_and_audit_on_both_databases(db_url: str) -> None:
-    store = Store(db_url)
-    schema.metadata.create_all(store.writer)
+def test_accounts_and_audit_on_both_databases(record_url: str) -> None:
+    store = made_store(record_url)
     ids = IdSource()
     with store.writer.begin() as conn:
         made = accounts.make(
