@@ -27,7 +27,7 @@ lint:
 	@$(PYTHON) -m mypy
 
 test: setup lint
-	@$(ROOT) $(PYTHON) -m pytest -n 2 -q $(if $(ROOT),-p no:cacheprovider) $(TESTS)
+	@$(ROOT) $(PYTHON) -m pytest -n 2 --dist loadfile -q $(if $(ROOT),-p no:cacheprovider) $(TESTS)
 
 demo:
 	@deploy/setup.sh demo

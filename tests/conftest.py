@@ -6,11 +6,13 @@ as long as the test. A server that is not installed makes the test fail, not ski
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot, dovecot
@@ -20,6 +22,14 @@ from tests.servers.sink import Sink, smtp_sink
 
 if TYPE_CHECKING:
     from tracker.record import Record
+
+# What the tests start finds its code compiled: else each process compiles all of it anew.
+os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".cache" / "bytecode")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# The same examples everywhere and each time, however long one takes: a failure is a fault, not chance.
+settings.register_profile("wasl", derandomize=True, deadline=None, database=None, print_blob=True)
+settings.load_profile("wasl")
 
 
 @pytest.fixture
@@ -41,6 +51,18 @@ def postgres_server() -> Iterator[Postgres]:
     """The PostgreSQL cluster of this session."""
     with postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_model(postgres_server: Postgres) -> str:
+    """The name of a database that holds the tables of an empty record: others are made like it."""
+    from tracker.store import Store
+
+    name = postgres_server.create()
+    store = Store(postgres_server.url(name))
+    store.create()
+    store.close()
+    return name
 
 
 @pytest.fixture
@@ -80,10 +102,22 @@ def lmtp_sink() -> Iterator[Sink]:
         yield running
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def record_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """As ``db_url``, for those who want tables in it: they are there already, or made in no time."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'wasl.db'}"
+        return
+    model: str = request.getfixturevalue("postgres_model")
+    server: Postgres = request.getfixturevalue("postgres_server")
+    with server.database(like=model) as url:
+        yield url
+
+
 @pytest.fixture
-def record(db_url: str, tmp_path: Path) -> Iterator[Record]:
+def record(record_url: str, tmp_path: Path) -> Iterator[Record]:
     """An empty record; the test runs once on SQLite and once on PostgreSQL."""
     from tests.records import record_at
 
-    with record_at(db_url, tmp_path) as made:
+    with record_at(record_url, tmp_path) as made:
         yield made

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from tracker.acceptance import Acceptance, DeliveryDraft
 from tracker.archive import Archive, Octets
@@ -23,11 +27,31 @@ HOUR = 3600 * 1_000_000
 SHAPE = "{agency}/{year}/{seq:06d}"
 
 
+@cache
+def _model() -> Path:
+    """An SQLite file with the tables of an empty record, made once a process: others are copies of it."""
+    folder = Path(tempfile.mkdtemp(prefix="wasl-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    store = Store(f"sqlite:///{folder / 'wasl.db'}")
+    store.create()
+    store.close()
+    return folder / "wasl.db"
+
+
+def made_store(url: str) -> Store:
+    """A store with all tables; where the URL names an SQLite file that is not there, it is copied."""
+    file = make_url(url)
+    if file.get_backend_name() == "sqlite" and file.database and not Path(file.database).exists():
+        shutil.copyfile(_model(), file.database)
+    store = Store(url)
+    store.create()
+    return store
+
+
 @contextmanager
 def record_at(url: str, folder: Path) -> Iterator[Record]:
     """A record in an empty database, with its archive in a folder."""
-    store = Store(url)
-    store.create()
+    store = made_store(url)
     with Archive(folder / "archive") as archive:
         made = Record(store, archive, LedgerKey.make("wasl.test/ledger"), zone="Asia/Amman")
         try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from tests.durability.registering import ORIGIN, open_record
+from tests.records import made_store
 from tracker import schema
 from tracker.acceptance import Acceptance, DeliveryDraft
 from tracker.archive import Octets
@@ -35,7 +36,6 @@ from tracker.model import (
 from tracker.noting import AttemptEnd, Note
 from tracker.record import Record
 from tracker.states import Event
-from tracker.store import Store
 
 LETTERS = 320
 LIVES = 7
@@ -95,13 +95,11 @@ def audit(record: Record, said: dict[int, str]) -> int:
     return len(rows)
 
 
-def test_no_number_is_given_twice_or_left_out(db_url: str, tmp_path: Path) -> None:
-    store = Store(db_url)
-    store.create()
-    store.close()
+def test_no_number_is_given_twice_or_left_out(record_url: str, tmp_path: Path) -> None:
+    made_store(record_url).close()
     (tmp_path / "archive").mkdir()
     (tmp_path / "key.pem").write_bytes(LedgerKey.make(ORIGIN).pem())
-    record = open_record(db_url, tmp_path, 0)
+    record = open_record(record_url, tmp_path, 0)
     nodes = (1,) if record.store.dialect == "sqlite" else (1, 2)
     seed(record)
     record.close()
@@ -112,7 +110,7 @@ def test_no_number_is_given_twice_or_left_out(db_url: str, tmp_path: Path) -> No
         outs = [tmp_path / f"said{life}.{node}" for node in nodes]
         running = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.durability.registering", db_url, str(tmp_path), str(node)],
+                [sys.executable, "-m", "tests.durability.registering", record_url, str(tmp_path), str(node)],
                 stdout=out.open("wb"),
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -134,12 +132,12 @@ def test_no_number_is_given_twice_or_left_out(db_url: str, tmp_path: Path) -> No
             for line in out.read_text().split("\n")[:-1]:  # the last one may be cut off
                 letter_id, number = line.split()
                 said[int(letter_id)] = number
-        record = open_record(db_url, tmp_path, 0)
+        record = open_record(record_url, tmp_path, 0)
         counts.append(audit(record, said))
         record.close()
     assert counts[-1] == LETTERS, "the last life ends what the others began"
     assert len({count for count in counts if 0 < count < LETTERS}) > 2, "killed in the midst of it"
-    record = open_record(db_url, tmp_path, 0)
+    record = open_record(record_url, tmp_path, 0)
     with record.read() as conn:
         assert verify_store(conn, record.archive, record.ledger.key, lambda done, total: None) == []
     record.close()

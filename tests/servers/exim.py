@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from tests.servers.dovecot import Dovecot, Tls
 from tests.servers.packages import borrowed
 from tests.servers.place import (
+    PATIENCE,
     Child,
     Place,
     ServerFailed,
@@ -78,6 +79,7 @@ lmtp:
 relay:
   driver = smtp
   port = {relay_port}
+  interface = {bind}
   allow_localhost
   hosts_try_fastopen =
   tls_verify_certificates = {authority}
@@ -104,7 +106,7 @@ class Exim:
         """The identifiers of the messages that wait."""
         return [path.name[:-2] for path in (self.place / "spool/input").glob("*-H")]
 
-    def wait_empty(self, timeout: float = 20.0) -> None:
+    def wait_empty(self, timeout: float = PATIENCE) -> None:
         """Wait until nothing waits."""
         wait_until(lambda: not self.queue(), "an empty queue", timeout=timeout, hint=self.log)
 
@@ -118,8 +120,12 @@ def exim(
     deliver_to: Dovecot,
     relayhost: tuple[str, int],
     tls: Tls | None = None,
+    bind: str = "127.0.0.1",
 ) -> Iterator[Exim]:
-    """Start Exim (0.1 s): mail for ``domains`` goes to Dovecot by LMTP, all other mail to ``relayhost``."""
+    """Start Exim (0.1 s): mail for ``domains`` goes to Dovecot by LMTP, all other mail to ``relayhost``.
+
+    ``bind`` is the loopback address that it relays from.
+    """
     if os.geteuid() != 0:
         raise ServerFailed("Exim can only be started by root: run the tests with `make test` (it uses sudo)")
     with own_place("ex", place) as at:
@@ -144,6 +150,7 @@ def exim(
                 domains=" : ".join(domains),
                 relay=relayhost[0],
                 relay_port=relayhost[1],
+                bind=bind,
                 lmtp=deliver_to.lmtp_port,
                 authority=tls.authority if tls else "system",
             ),

@@ -26,7 +26,19 @@ from typing import Self, TypeVar
 
 T = TypeVar("T")
 
-_PORTS = range(10240, 32000)  # below the kernel's ephemeral range: no outgoing connection takes one
+PATIENCE = 90.0  # seconds; what is waited for comes in one, but a machine may be busy with other things
+
+
+def _ports() -> range:
+    """Below the kernel's ephemeral range, where no outgoing connection takes one; a part for each worker.
+
+    Between the choice of a port and the server that binds it a worker beside us must not choose it too.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    return range(10240 + (int(worker) % 8 if worker.isdecimal() else 8) * 2400, 32000)[:2400]
+
+
+_PORTS = _ports()
 _given: set[int] = set()
 _random = random.Random(os.urandom(8))
 
@@ -56,7 +68,7 @@ def wait_until(
     found: Callable[[], T],
     what: str,
     *,
-    timeout: float = 20.0,
+    timeout: float = PATIENCE,
     pause: float = 0.01,
     hint: Callable[[], str] = str,
 ) -> T:
@@ -176,7 +188,7 @@ class Child:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def ready(self, found: Callable[[], object], what: str, *, timeout: float = 20.0) -> None:
+    def ready(self, found: Callable[[], object], what: str, *, timeout: float = PATIENCE) -> None:
         """Wait until ``found`` is true; :class:`ServerFailed` with the log if the process ends before."""
 
         def check() -> bool:

@@ -24,6 +24,7 @@ from tests.servers.dovecot import Dovecot, Tls
 from tests.servers.maildir import Maildir
 from tests.servers.packages import unpacked
 from tests.servers.place import (
+    PATIENCE,
     Child,
     Place,
     ServerFailed,
@@ -197,7 +198,7 @@ class Postfix:
         """What waits in its queue, as ``postqueue -j`` shows it."""
         return [json.loads(line) for line in self.run("postqueue", "-j").splitlines()]
 
-    def wait_empty(self, timeout: float = 20.0) -> None:
+    def wait_empty(self, timeout: float = PATIENCE) -> None:
         """Wait until its queue is empty."""
         wait_until(lambda: not self.queue(), "an empty queue", timeout=timeout, hint=self.log)
 

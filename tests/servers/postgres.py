@@ -60,10 +60,13 @@ class Postgres:
         ) as conn:
             conn.execute(statement.encode())
 
-    def create(self) -> str:
-        """Create a database of its own name (UTF-8, collation C.UTF-8 where present) and return the name."""
+    def create(self, like: str = "template0") -> str:
+        """Create a database of its own name (UTF-8, collation C.UTF-8 where present) and return the name.
+
+        It is empty, or as the database ``like`` is, to which nobody may be connected.
+        """
         name = f"wasl_{os.getpid()}_{next(self._numbers)}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE template0")
+        self._run(f"CREATE DATABASE {name} TEMPLATE {like}")
         return name
 
     def drop(self, name: str) -> None:
@@ -71,9 +74,9 @@ class Postgres:
         self._run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """A new empty database for the block; yields its URL."""
-        name = self.create()
+    def database(self, like: str = "template0") -> Iterator[str]:
+        """A new database for the block, empty or as ``like`` is; yields its URL."""
+        name = self.create(like)
         try:
             yield self.url(name)
         finally:

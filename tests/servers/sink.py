@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.servers.place import free_port, wait_until
+from tests.servers.place import PATIENCE, free_port, wait_until
 
 _KEYWORDS = ("PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "SIZE 0", "CHUNKING")
 
@@ -67,7 +67,7 @@ class Sink:
     open: int = 0
     script: Callable[[str, bytes], Answer] = lambda verb, line: None
 
-    def wait(self, count: int = 1, *, timeout: float = 20.0) -> list[Received]:
+    def wait(self, count: int = 1, *, timeout: float = PATIENCE) -> list[Received]:
         """Wait for ``count`` transactions; raises ``ServerFailed`` when they do not come in ``timeout`` s."""
         wait_until(
             lambda: len(self.received) >= count,

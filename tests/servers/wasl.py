@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.servers.place import Child, ServerFailed, read_log, wait_until
+from tests.servers.place import PATIENCE, Child, ServerFailed, read_log, wait_until
 
 Value = str | int | bool | Sequence[str]
 
@@ -148,7 +148,7 @@ class Wasl:
         """All that it logged."""
         return read_log(self.child.log, last=10_000_000)
 
-    def wait_log(self, words: str, *, timeout: float = 20.0) -> None:
+    def wait_log(self, words: str, *, timeout: float = PATIENCE) -> None:
         """Wait until the log holds ``words``."""
         wait_until(lambda: words in self.log(), f"{words!r} in the log", timeout=timeout, hint=self.log)
 
@@ -171,7 +171,7 @@ def serving(
     for role in roles:
         command += ["--role", role]
     with Child(command, log=log or house.root / "serve.log", env=env, grace=30) as child:
-        child.ready(listening.exists, "wasl serve", timeout=40)
+        child.ready(listening.exists, "wasl serve")
         ports: dict[str, int] = {}
         for line in listening.read_text().splitlines():
             door, _, port = line.split()

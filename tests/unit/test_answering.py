@@ -9,6 +9,7 @@ from sqlalchemy import insert
 
 from gateway import refusals as gateway_refusals
 from gateway.refusals import REST, Refusals
+from tests.records import made_store
 from tracker import refusals, schema
 from tracker.access import Role, Viewer
 from tracker.answering import letter_answered
@@ -21,9 +22,8 @@ MOF = Viewer(account="huda", role=Role.COMPLIANCE, agency="MOF")
 
 
 @pytest.fixture
-def store(db_url: str) -> Iterator[Store]:
-    made = Store(db_url)
-    made.create()
+def store(record_url: str) -> Iterator[Store]:
+    made = made_store(record_url)
     yield made
     made.close()
 

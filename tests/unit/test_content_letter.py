@@ -203,7 +203,7 @@ def test_hostile_structure_is_cut_off() -> None:
     assert "time" in read(deep(2000)).undecidable
     many = HEAD + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\nA: b\r\n\r\n" * 200_000
     assert "too many parts" in read(many).undecidable
-    assert time.thread_time() - began < 2.0
+    assert time.thread_time() - began < 20  # a second; each level read again would take minutes
 
 
 def test_time_that_is_over_is_said() -> None:

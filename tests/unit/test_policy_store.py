@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.records import made_store
 from tracker import policy_store as kept
 from tracker.policy_store import PolicyStoreError, Standing
-from tracker.store import Connection, Store
+from tracker.store import Connection
 
 A, B, C = "a1" * 8, "a2" * 8, "c3" * 8
 FILES = {"letters.yaml": "rules: []\n# سري\n", "sub/marks.yaml": ""}
 
 
 @pytest.fixture
-def conn(db_url: str) -> Iterator[Connection]:
-    store = Store(db_url)
-    store.create()
+def conn(record_url: str) -> Iterator[Connection]:
+    store = made_store(record_url)
     try:
         with store.writer.begin() as conn:
             for at, digest in enumerate((A, B, C), 1):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import insert
 
+from tests.records import made_store
 from tracker import schema
 from tracker.queue_list import depth
 from tracker.states import State
-from tracker.store import Store
 
 
-def test_depth_counts_what_is_due_and_says_nought(db_url: str) -> None:
-    store = Store(db_url, pool=4)
-    store.create()
+def test_depth_counts_what_is_due_and_says_nought(record_url: str) -> None:
+    store = made_store(record_url)
     try:
         with store.reader.connect() as conn:
             assert depth(conn) == {State.QUEUED: 0, State.SENDING: 0}

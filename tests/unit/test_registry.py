@@ -212,12 +212,14 @@ def test_a_number_of_the_registrys_own_is_kept_as_given_and_is_nobody_elses(reco
     assert file(record, third, Deed.REGISTER, number="516").bar is Bar.REGISTERED
 
 
-def test_of_two_nodes_that_give_one_number_one_gives_it(record: Record, db_url: str, tmp_path: Path) -> None:
+def test_of_two_nodes_that_give_one_number_one_gives_it(
+    record: Record, record_url: str, tmp_path: Path
+) -> None:
     letters = [arrived(record).letter_id for _ in range(2)]
     with Archive(tmp_path / "archive") as archive:
         nodes = [record]
         if record.store.dialect != "sqlite":
-            nodes.append(Record(Store(db_url), archive, record.ledger.key, zone="Asia/Amman", node=1))
+            nodes.append(Record(Store(record_url), archive, record.ledger.key, zone="Asia/Amman", node=1))
         for number in range(10, 16):
             done: list[Filed] = []
 

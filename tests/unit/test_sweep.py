@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.records import letter, whole
+from tests.records import letter, made_store, whole
 from tracker import sweep, worklist
 from tracker.archive import Archive, Octets, key_for
 from tracker.ledger import LedgerKey
 from tracker.model import now_us
 from tracker.record import Record
-from tracker.store import Store
 
 DAY = 24 * 3600 * 1_000_000
 
@@ -43,9 +42,8 @@ class House:
 
 
 @pytest.fixture
-def house(db_url: str, tmp_path: Path) -> Iterator[House]:
-    store = Store(db_url)
-    store.create()
+def house(record_url: str, tmp_path: Path) -> Iterator[House]:
+    store = made_store(record_url)
     with Archive(tmp_path / "archive") as archive:
         record = Record(store, archive, LedgerKey.make("wasl.test/ledger"))
         made = House(record)

@@ -229,8 +229,8 @@ NO_DIGEST = "digest: {registry: false}\n"
 
 
 @pytest.fixture
-def desk(db_url: str, tmp_path: Path) -> Iterator[Desk]:
-    with record_at(db_url, tmp_path) as record:
+def desk(record_url: str, tmp_path: Path) -> Iterator[Desk]:
+    with record_at(record_url, tmp_path) as record:
         yield Desk(record, policy=policy(NO_DIGEST + ESCALATE))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.records import HOUR, claim, letter, rows, sent, whole
+from tests.records import HOUR, claim, letter, made_store, rows, sent, whole
 from tracker import schema
 from tracker.archive import Archive
 from tracker.claims import Claim
@@ -25,15 +25,13 @@ from tracker.noting import NoSuchDelivery, Note
 from tracker.record import Record
 from tracker.record_room import Furnishing, RecordRoom, RoomGone
 from tracker.states import Event, State, UnknownMove
-from tracker.store import Store
 
 
 class Kept:
     """A record whose letters are written by a room."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        store = Store(url)
-        store.create()
+        store = made_store(url)
         self.archive = Archive(folder / "archive")
         key = LedgerKey.make("wasl.test/ledger")
         self.record = Record(store, self.archive, key, zone="Asia/Amman")
@@ -57,8 +55,8 @@ class Kept:
 
 
 @pytest.fixture
-def kept(db_url: str, tmp_path: Path) -> Iterator[Kept]:
-    made = Kept(db_url, tmp_path)
+def kept(record_url: str, tmp_path: Path) -> Iterator[Kept]:
+    made = Kept(record_url, tmp_path)
     yield made
     if not made.gone.is_set():
         made.record.close()
