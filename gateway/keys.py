@@ -70,7 +70,7 @@ def make_keys(folder: Path, domain: str, selector: str) -> tuple[KeyFile, KeyFil
             raise FileExistsError(f"{file.path} exists already")
     for file in files:
         _write(file.path, pem(file.key))
-    _sync(home)
+    sync_folder(home)
     return files[0], files[1]
 
 
@@ -109,6 +109,22 @@ def dns_record(key: SigningKey) -> str:
     return "\n".join([f"{head} (", *(f'    "{text}"' for text in strings), ")"])
 
 
+def replace_like(path: Path, octets: bytes, mode: int, like: os.stat_result) -> None:
+    """Write a file whole and durably, in one step, with the owner of another: who could read it still can."""
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as out:
+        if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(out.fileno(), like.st_uid, like.st_gid)
+        os.fchmod(out.fileno(), mode)
+        out.write(octets)
+        out.flush()
+        os.fsync(out.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
 def _write(path: Path, octets: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -122,7 +138,8 @@ def _write(path: Path, octets: bytes) -> None:
         raise
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.keys import replace_like, sync_folder
 from gateway.settings import Settings
 from tracker.ledger import LedgerKey, keys_file
 from tracker.record import Record
@@ -32,15 +33,15 @@ def rotate(settings: Settings, take: Callable[[Path], None]) -> tuple[LedgerKey,
     like = path.stat()
     head = f"# Public keys of {new.origin}, the newest first: all verify, the first one signs.\n"
     listed = "".join(f"{vkey}\n" for vkey in new.vkeys)
-    _put(keys_file(path), (head + listed).encode(), 0o644, like)
+    replace_like(keys_file(path), (head + listed).encode(), 0o644, like)
     fresh = path.with_name(f".{path.name}.new")
-    _put(fresh, new.pem(), like.st_mode & 0o777, like)
+    replace_like(fresh, new.pem(), like.st_mode & 0o777, like)
     take(fresh)
     kept = path.with_name(f"{path.stem}-{old.vkey.keyid.hex()}{path.suffix}")
     kept.unlink(missing_ok=True)
     os.link(path, kept)
     fresh.replace(path)
-    _sync(path.parent)
+    sync_folder(path.parent)
     return new, kept
 
 
@@ -50,27 +51,3 @@ def take_over(record: Record, settings: Settings, fresh: Path) -> LedgerKey:
     record.hand_ledger_to(new)
     record.sign_with(new)
     return new
-
-
-def _put(path: Path, octets: bytes, mode: int, like: os.stat_result) -> None:
-    """Write a file whole and durably, in one step."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as out:
-        if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
-            os.fchown(out.fileno(), like.st_uid, like.st_gid)
-        os.fchmod(out.fileno(), mode)
-        out.write(octets)
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

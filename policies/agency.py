@@ -148,6 +148,7 @@ class Agency:
     answers: str = "closes"  # what its answers do to the letters that they answer: closes, advances, nothing
     file: str = ""
     line: int = 0
+    files: tuple[tuple[str, Path], ...] = field(default=(), compare=False)  # key and path of what it names
 
     @property
     def active(self) -> bool:

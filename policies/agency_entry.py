@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -488,6 +488,7 @@ class AgencyEntry(Entry):
             watches=tuple(w.build(self.registry, files.under("watch", i)) for i, w in enumerate(self.watch)),
             file=place[0],
             line=place[1],
+            files=tuple(files.named),  # the last one: by now all have been asked for
         )
 
 
@@ -499,6 +500,7 @@ class Files:
     report: Callable[[tuple[int | str, ...], str, str], None]
     line_of: Callable[[tuple[int | str, ...]], int]
     loc: tuple[int | str, ...] = ()
+    named: list[tuple[str, Path]] = field(default_factory=list)  # key and file, of the whole entry
 
     def under(self, *loc: int | str) -> Files:
         return replace(self, loc=(*self.loc, *loc))
@@ -512,7 +514,7 @@ class Files:
         """The path made absolute; a fault when it is no file that can be read."""
         if path is None:
             return None
-        whole = (self.folder / path).absolute()
+        whole = self._whole(path, key)
         try:
             with whole.open("rb"):
                 pass
@@ -523,7 +525,7 @@ class Files:
 
     def secret(self, path: Path, key: str) -> str | None:
         """The first line of a secret file; a fault when it cannot be read or is empty."""
-        whole = (self.folder / path).absolute()
+        whole = self._whole(path, key)
         try:
             text = whole.read_text("utf-8").split("\n")[0].strip()
         except (OSError, ValueError) as e:
@@ -533,6 +535,11 @@ class Files:
         if not text:
             self.report((*self.loc, key), f"{path} is empty", "")
         return text
+
+    def _whole(self, path: Path, key: str) -> Path:
+        whole = (self.folder / path).absolute()
+        self.named.append((".".join(map(str, (*self.loc, key))), whole))
+        return whole
 
 
 def _folder_key(name: str) -> str:

@@ -21,6 +21,7 @@ from gateway.commands import (
     policy,
     queue,
     reload,
+    restore,
     serve,
     user,
     watch,
@@ -74,4 +75,4 @@ app.add_typer(ledger.app, name="ledger")
 app.command("inspect")(files.inspect)
 app.command("verify", context_settings={"ignore_unknown_options": True})(files.verify)
 app.command("backup")(backup.backup)
-app.command("restore")(backup.restore)
+app.command("restore")(restore.restore)

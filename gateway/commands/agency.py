@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.commands.console import Config, Json, load_settings, put_json, say, table, warn
+from gateway.commands.console import (
+    Config,
+    Json,
+    UnusedConfig,
+    check_settings,
+    load_settings,
+    put_json,
+    say,
+    table,
+    warn,
+)
 from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -219,10 +229,12 @@ def password(
     from_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
+    config: UnusedConfig = None,
 ) -> None:
     """Hash a password with which an agency's server signs in on the relay port (credentials:)."""
     from policies.agency import hash_password
 
+    check_settings(config)
     if from_stdin:
         text = sys.stdin.readline().rstrip("\r\n")
     else:

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Exceptions whose text is for the person at the terminal, by module: none is imported for its name.
+SAYS_WHAT_TO_DO = {
+    "gateway.trouble": {"Trouble"},
+    "gateway.control": {"NotRunning", "Refused"},
+    "gateway.data_lock": {"Busy"},
+    "tracker.store_errors": {"NodeTaken", "StoreError"},
+    "tracker.accounts": {"AccountError"},
+    "tracker.policy_store": {"PolicyStoreError"},
+    "gateway.sign": {"SigningKeyError"},
+    "gateway.serve": {"StartError"},
+}
+
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Config = Annotated[
@@ -34,6 +46,20 @@ Config = Annotated[
         help="Settings file. Default: ./wasl.toml, then /etc/wasl/wasl.toml.",
     ),
 ]
+UnusedConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Settings file. Nothing in it changes the answer; its faults are told when it is given.",
+    ),
+]
+# What writes settings is told where on the command line only: WASL_CONFIG may name a gateway at work.
+NewConfig = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="Settings file to write. Default: DIR/wasl.toml."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
@@ -43,6 +69,27 @@ def load_settings(config: Path | None) -> Settings:
     from gateway.settings_file import find_settings
 
     return Settings.load(find_settings(config))
+
+
+def check_settings(config: Path | None) -> None:
+    """Settings that are named without need are right at least; raises ConfigFaults."""
+    if config is not None:
+        load_settings(config)
+
+
+def new_place(directory: Path | None, config: Path | None) -> tuple[Path, Path]:
+    """The folder of a gateway that is to be made, and its settings file; the present folder when neither is
+    named."""
+    import os
+
+    def straight(path: Path) -> Path:  # without following links
+        return Path(os.path.normpath(path.absolute()))
+
+    if config is None:
+        root = straight(directory or Path.cwd())
+        return root, root / "wasl.toml"
+    file = straight(config)
+    return straight(directory or file.parent), file
 
 
 def safe(value: object) -> str:
@@ -159,18 +206,8 @@ def explain(error: Exception) -> list[str] | None:
     if isinstance(error, ConfigFaults):
         lines = [safe(fault) for fault in error.faults]
         return [*lines, f"{len(lines)} faults"] if len(lines) > 1 else lines
-    known = {
-        "gateway.trouble": {"Trouble"},
-        "gateway.control": {"NotRunning", "Refused"},
-        "gateway.data_lock": {"Busy"},
-        "tracker.store": {"NodeTaken", "StoreError"},
-        "tracker.accounts": {"AccountError"},
-        "tracker.policy_store": {"PolicyStoreError"},
-        "gateway.sign": {"SigningKeyError"},
-        "gateway.serve": {"StartError"},
-    }
     kind = type(error)
-    if kind.__name__ in known.get(kind.__module__, ()):
+    if kind.__name__ in SAYS_WHAT_TO_DO.get(kind.__module__, ()):
         return [safe(line) for line in f"wasl: {error}".split("\n")]
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

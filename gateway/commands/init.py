@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.commands.console import Json, parsed, put_json, say
+from gateway.commands.console import Json, NewConfig, new_place, parsed, put_json, say
 from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -51,7 +52,12 @@ networks: [10.1.0.0/24]             # its servers may use the relay port from he
 
 
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the new gateway.")],
+    directory: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]", help="Folder of the new gateway. Default: that of --config, or this."
+        ),
+    ] = None,
     hostname: Annotated[
         str | None, typer.Option(help="Name of this machine to others. Default: what the system says.")
     ] = None,
@@ -70,13 +76,16 @@ def init(
         bool, typer.Option("--dkim/--no-dkim", help="Make DKIM keys for the gateway's own domain.")
     ] = True,
     relay: Annotated[str, typer.Option(help="Where agencies' servers connect.")] = "0.0.0.0:25",
+    config: NewConfig = None,
     as_json: Json = False,
 ) -> None:
     """Make a new gateway in DIR: settings, folders, keys, database, first administrator.
 
     Nothing that is there already is touched: a second run on the same folder is refused.
     """
+    from gateway.agency_files import read_csv, write_agencies
     from gateway.setting_values import endpoint
+    from gateway.settings import Settings
     from policies.agency_entry import domain_name, host_name
 
     name = parsed(host_name, hostname or socket.getfqdn(), "--hostname")
@@ -84,22 +93,25 @@ def init(
         raise Trouble(f"this machine calls itself {name!r}: give --hostname wasl.gov.example")
     own = parsed(domain_name, domain or name, "--domain")
     parsed(endpoint, relay, "--relay")
-    root = directory.absolute()
-    if (root / "wasl.toml").exists():
-        raise Trouble(f"{root / 'wasl.toml'} is there already: nothing was changed")
-    root.mkdir(parents=True, exist_ok=True)
-    settings = _house(root, name, own, relay, dkim)
-    imported = 0
-    if agencies is not None:
-        from gateway.agency_files import read_csv, write_agencies
-
-        rows = read_csv(agencies, None)
-        imported = len(write_agencies(settings.directory.path, rows, next_hop, (own,)))
+    root, file = new_place(directory, config)
+    for path in {file, root / "wasl.toml"}:
+        if path.exists():
+            raise Trouble(f"{path} is there already: nothing was changed")
+    rows = read_csv(agencies, None) if agencies is not None else []
+    for folder in (root, file.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    text = _house(root, file.parent == root, name, own, relay, dkim)
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(text, "utf-8")
+    settings = Settings.load(part, {})
+    imported = len(write_agencies(settings.directory.path, rows, next_hop, (own,))) if rows else 0
+    # The last step: without it nothing is a gateway yet, and an init that was refused can be repeated.
+    part.rename(file)
     password = _administrator(settings, admin)
     if as_json:
         put_json(
             {
-                "settings": str(root / "wasl.toml"),
+                "settings": str(file),
                 "admin": admin,
                 "password": password,
                 "agencies": imported,
@@ -109,7 +121,8 @@ def init(
         return
     say(f"A new gateway in {root}")
     say()
-    say("  wasl.toml     settings, each with its default")
+    at = file.name if file.parent == root else str(file)
+    say(f"  {at:<12}  settings, each with its default")
     say(f"  agencies/     {imported or 'no'} agencies; _example.yaml shows what a file may say")
     say("  policy/       rules")
     say("  secrets/      keys: back them up, keep them from others")
@@ -121,21 +134,19 @@ def init(
     say("Public key of the ledger, to publish where others find it:")
     say(f"  {_vkey(settings)}")
     say()
-    config = "" if root == Path.cwd() else f" --config {root / 'wasl.toml'}"
+    here = "" if file == Path.cwd() / "wasl.toml" else f" --config {shlex.quote(str(file))}"
     say("Next:")
     if not imported:
-        say(f"  wasl agency add{config} MOF --domain … --name-ar … --name-en … --next-hop smtp://…")
-    say(f"  wasl keys make{config} AGENCY     DKIM keys and their DNS records")
-    say(f"  wasl check{config}")
-    say(f"  wasl serve{config}")
+        say(f"  wasl agency add{here} MOF --domain … --name-ar … --name-en … --next-hop smtp://…")
+    say(f"  wasl keys make{here} AGENCY     DKIM keys and their DNS records")
+    say(f"  wasl check{here}")
+    say(f"  wasl serve{here}")
 
 
-def _house(root: Path, hostname: str, domain: str, relay: str, dkim: bool) -> Settings:
-    """Folders, keys and the settings file, which is written last: without it nothing is a gateway yet."""
-    from gateway.keys import make_keys
+def _house(root: Path, beside: bool, hostname: str, domain: str, relay: str, dkim: bool) -> str:
+    """Make folders and keys; the text of the settings, with relative paths if it will lie ``beside`` them."""
     from gateway.opening import new_secret
-    from gateway.settings import Settings
-    from gateway.settings_template import template
+    from gateway.settings_template import template, toml
     from policies.load import DEFAULT_SET
     from tracker.ledger import LedgerKey
 
@@ -160,17 +171,30 @@ def _house(root: Path, hostname: str, domain: str, relay: str, dkim: bool) -> Se
         "gateway": {"hostname": hostname, "domain": domain},
         "policy": {"path": "policy"},
     }
+    if not beside:
+        given["gateway"]["data_dir"] = str(root / "data")
+        given["policy"]["path"] = str(root / "policy")
+        given["directory"] = {"path": str(root / "agencies")}
+        given["ledger"] = {"key": str(ledger)}
+        given["secrets"] = {"mac": str(mac)}
     text = template(given, [{"door": "relay", "address": relay}])
     if dkim:
         text += "\n"
-        for made in make_keys(root / "secrets" / "dkim", domain, time.strftime("wasl%Y%m")):
-            path = made.path.relative_to(root)
-            text += f'[[dkim]]\nselector = "{made.key.selector}"\nkey_file = "{path}"\n\n'
-    part = root / ".wasl.toml.part"
-    part.write_text(text, "utf-8")
-    Settings.load(part, {})
-    part.rename(root / "wasl.toml")
-    return Settings.load(root / "wasl.toml", {})
+        for path in _dkim(root / "secrets" / "dkim", domain):
+            named = toml(str(path.relative_to(root) if beside else path))
+            text += f"[[dkim]]\nselector = {toml(path.stem)}\nkey_file = {named}\n\n"
+    return text
+
+
+def _dkim(folder: Path, domain: str) -> list[Path]:
+    """The gateway's own keys, of an init that was cut short if there are any."""
+    from gateway.keys import make_keys
+
+    selector = time.strftime("wasl%Y%m")
+    there = [folder / domain / f"{selector}-{kind}.pem" for kind in ("rsa", "ed")]
+    if all(path.exists() for path in there):
+        return there
+    return [made.path for made in make_keys(folder, domain, selector)]
 
 
 def _private(path: Path, octets: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.commands.console import Config, Json, load_settings, person, put_json, say, warn
+from gateway.commands.console import Config, Json, check_settings, load_settings, person, put_json, say, warn
 from gateway.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -146,22 +146,29 @@ def show(
 
 @app.command()
 def secret(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file that secrets.mac names.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Default: the file that secrets.mac of the settings names."),
+    ] = None,
+    config: Config = None,
 ) -> None:
     """Put a new secret of the return addresses in front of those in a file (made if it is not there).
 
     The first one makes addresses, all recognise them: delete an old one when no report can come any more.
     """
+    from gateway.keys import replace_like
     from gateway.opening import new_secret
 
-    old = file.read_text("ascii") if file.exists() else ""
-    fresh = file.with_name(f".{file.name}.new")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as out:
-        out.write(f"{new_secret()}\n{old}")
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(file)
+    if file is None:
+        file = load_settings(config).secrets.mac
+    else:
+        check_settings(config)
+    old, like = "", file.parent.stat()
+    mode = 0o600
+    if file.exists():
+        old, like = file.read_text("ascii"), file.stat()
+        mode = like.st_mode & 0o777
+    replace_like(file, f"{new_secret()}\n{old}".encode(), mode, like)
     say(f"{file}: {len(old.split()) + 1} secrets, the first one is new")
 
 

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.commands.console import Config, Json, load_settings, progress, put_json, say, table, warn
+from gateway.commands.console import (
+    Config,
+    Json,
+    UnusedConfig,
+    check_settings,
+    load_settings,
+    progress,
+    put_json,
+    say,
+    table,
+    warn,
+)
 from gateway.commands.reading import clock, reading
 from gateway.trouble import Trouble
 
@@ -211,12 +222,14 @@ def schema(
     of: Annotated[
         str, typer.Argument(metavar="[KIND]", help="Of which files: rules, groups, calendar or marks.")
     ] = "rules",
+    config: UnusedConfig = None,
 ) -> None:
     """Print the JSON Schema of policy files, for editors that check and complete."""
     import json
 
     from policies.schema_export import FILES, json_schema
 
+    check_settings(config)
     if of not in FILES:
         raise typer.BadParameter(f"one of {', '.join(FILES)}", param_hint="KIND")
     print(json.dumps(json_schema(of), ensure_ascii=False, indent=2))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
+import importlib
 import json
-import shutil
 import stat
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from gateway import cli
-from gateway.commands.console import safe
+from gateway.commands.console import SAYS_WHAT_TO_DO, explain, safe
 from gateway.data_lock import DataLock
 from gateway.opening import mac_secrets, open_record
 from gateway.settings import Settings
@@ -24,69 +21,9 @@ from gateway.trouble import Trouble
 from gateway.version import version
 from policies.agency import check_password
 from policies.directory import load_directory
+from tests.unit.shell import ROOT, Shell
 from tracker.accounts import verify as right_password
 from tracker.schema import audit
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-class Shell:
-    """Runs ``wasl`` in this process, in the folder of a gateway."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
-        self._patch = patch
-        self._capture = capture
-
-    def __call__(self, *words: object, stdin: str = "") -> Said:
-        self._patch.setattr(sys, "argv", ["wasl", *map(str, words)])
-        self._patch.setattr(sys, "stdin", io.StringIO(stdin))
-        self._capture.readouterr()
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as e:
-            status = e.code if isinstance(e.code, int) else int(e.code is not None)
-        said = self._capture.readouterr()
-        return Said(status, said.out, said.err)
-
-
-@pytest.fixture
-def wasl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="session")
-def template_gateway(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gateway with two agencies, made once: keys and hashes take their time."""
-    home = tmp_path_factory.mktemp("gateway") / "gw"
-    csv = home.parent / "two.csv"
-    rows = "MOF,المالية,Finance,mof.example\nMOH,الصحة,Health,moh.example\n"
-    csv.write_text(f"code,name_ar,name_en,domain\n{rows}", "utf-8")
-    words = [sys.executable, "-m", "gateway.cli", "init", str(home), "--hostname", "wasl.example", "--json"]
-    words += ["--agencies", str(csv), "--next-hop-template", "smtp://mail.{domain}:25"]
-    made = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    (home / "made.json").write_text(made.stdout)
-    return home
-
-
-@pytest.fixture
-def home(template_gateway: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that gateway, in which the command runs."""
-    shutil.copytree(template_gateway, tmp_path / "gw")
-    monkeypatch.chdir(tmp_path / "gw")
-    return tmp_path / "gw"
-
 
 # Without a gateway.
 
@@ -178,6 +115,39 @@ def test_init_touches_nothing_that_is_there(home: Path, wasl: Shell) -> None:
 def test_init_refuses_what_cannot_be(wasl: Shell, tmp_path: Path, option: list[str]) -> None:
     said = wasl("init", tmp_path / "x", *option)
     assert said.status == 2 and not (tmp_path / "x").exists()
+
+
+def test_init_without_a_folder_means_this_one(
+    wasl: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert wasl("init", "--hostname", "g.example", "--no-dkim").status == 0
+    assert (tmp_path / "wasl.toml").exists()
+    assert wasl("user", "list").status == 0
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_init_writes_the_settings_that_config_names(wasl: Shell, tmp_path: Path, apart: bool) -> None:
+    file, root = tmp_path / "etc" / "mail gateway.toml", tmp_path / ("srv" if apart else "etc")
+    words = ["--hostname", "g.example", "--config", file, *([root] if apart else [])]
+    said = wasl("init", *words)
+    assert said.status == 0 and f"wasl check --config '{file}'" in said.out
+    assert (root / "data" / "wasl.db").exists() and not (root / "wasl.toml").exists()
+    assert ('data_dir = "data"' in file.read_text()) is not apart
+    said = wasl("check", "--offline", "--config", file)
+    assert said.status == 0, said.err
+
+
+def test_an_init_that_was_refused_can_be_repeated(wasl: Shell, tmp_path: Path) -> None:
+    csv, home = tmp_path / "a.csv", tmp_path / "gw"
+    csv.write_text("code,name_ar,name_en,domain\nMOF,م,F,mof.example\nMOH,ص,H,mof.example\n")
+    words = ["init", home, "--hostname", "g.example", "--agencies", csv]
+    said = wasl(*words)
+    assert said.status == 1 and f"{csv}:3: domains.0: the domain mof.example is already" in said.err
+    csv.write_text(csv.read_text().replace("H,mof", "H,moh"))
+    said = wasl(*words)
+    assert said.status == 0 and "Password, shown this once" in said.out and "2 agencies" in said.out
+    assert len(list((home / "secrets" / "dkim" / "g.example").iterdir())) == 2
 
 
 # check.
@@ -273,6 +243,11 @@ def test_a_new_secret_goes_in_front_and_the_old_one_stays(home: Path, wasl: Shel
     assert wasl("keys", "secret", file).status == 0
     fresh, kept = mac_secrets(file)
     assert kept == old and fresh != old and stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o640)  # who could read it still can, whoever makes the new one
+    assert wasl("keys", "secret", "--config", home / "wasl.toml").status == 0
+    assert len(mac_secrets(file)) == 3 and stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert wasl("keys", "secret", home / "secrets" / "fresh.key").status == 0
+    assert stat.S_IMODE((home / "secrets" / "fresh.key").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "zz\n", "00ff\n"])
@@ -362,41 +337,11 @@ def test_before_there_is_a_database(home: Path, wasl: Shell) -> None:
     assert not (home / "data" / "wasl.db").exists(), "looking makes no database"
 
 
-# backup and restore.
-
-
-def test_a_backup_is_restored_into_a_new_folder(home: Path, wasl: Shell, tmp_path: Path) -> None:
-    wasl("keys", "make", "MOF", "--write", "--selector", "t")
-    (home / "data" / "archive" / "2026").mkdir(parents=True)
-    (home / "data" / "archive" / "2026" / "a.eml").write_bytes(b"octets")
-    (home / "data" / "archive" / "spool").mkdir(exist_ok=True)
-    (home / "data" / "archive" / "spool" / "x").write_bytes(b"half a letter")
-    copy, new = tmp_path / "copy", tmp_path / "new"
-    assert wasl("backup", copy, "--json").lines[0]["objects"] == {"all": 1, "new": 1}
-    assert wasl("backup", copy, "--json").lines[0]["objects"] == {"all": 1, "new": 0}
-    assert wasl("restore", copy, new).status == 0
-    assert (new / "data" / "archive" / "2026" / "a.eml").read_bytes() == b"octets"
-    assert not (new / "data" / "archive" / "spool").exists()
-    assert stat.S_IMODE((new / "secrets" / "mac.key").stat().st_mode) == 0o600
-    said = wasl("check", "--offline", "--config", new / "wasl.toml")
-    assert said.status == 0, said.err
-    assert [a["name"] for a in wasl("user", "list", "--json", "--config", new / "wasl.toml").lines] == [
-        "admin"
-    ]
-    assert wasl("restore", copy, new).status == 1
-
-
-def test_a_damaged_or_unfinished_backup_is_refused(home: Path, wasl: Shell, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    assert wasl("backup", copy, "--without-secrets").status == 0
-    assert not (copy / "config" / "secrets").exists()
-    database = copy / "wasl.db"
-    database.write_bytes(database.read_bytes()[:-1] + b"x")
-    said = wasl("restore", copy, tmp_path / "new")
-    assert said.status == 1 and "is not what was copied" in said.err
-    assert not (tmp_path / "new").exists()
-    (copy / "manifest.json").unlink()
-    assert "no finished backup" in wasl("restore", copy, tmp_path / "new").err
+@pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in SAYS_WHAT_TO_DO.items() for n in names])
+def test_errors_that_are_told_in_a_sentence_are_where_they_are_looked_for(module: str, name: str) -> None:
+    kind = getattr(importlib.import_module(module), name)
+    assert (kind.__module__, kind.__name__) == (module, name)
+    assert explain(kind.__new__(kind, "this is wrong")) == ["wasl: this is wrong"]
 
 
 # What came with letters does not reach the terminal raw.

@@ -15,7 +15,7 @@ import pytest
 
 from gateway import cli
 from gateway.commands.policy_replay import moment
-from tests.unit.test_cli import ROOT
+from tests.unit.shell import ROOT
 
 
 @dataclass(frozen=True)
