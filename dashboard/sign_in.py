@@ -6,7 +6,9 @@ wrong password. A session token is new at each sign-in and leaves the browser wh
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Mapping
 from typing import Annotated, cast
 from urllib.parse import urlencode
 
@@ -22,6 +24,10 @@ from tracker.store import Connection
 
 router = APIRouter()
 Field = Annotated[str, Form()]
+
+# A language chosen before signing in becomes the account's; what another left in this browser does not.
+CHOSEN_COOKIE = "wasl_language_chosen"
+_CHOSEN_SECONDS = 600
 
 # argon2 takes 64 MiB and a core for each password that is tried.
 _AT_ONCE = threading.BoundedSemaphore(2)
@@ -61,11 +67,7 @@ def sign_in(visit: Anyone, name: Field = "", password: Field = "", next: Field =
     name = name.replace("\x00", "")
     wait = throttle.wait(name, visit.peer)
     if wait:
-        told = visit.tongue.count(
-            "Too many attempts. Try again in %(num)s second.",
-            "Too many attempts. Try again in %(num)s seconds.",
-            wait,
-        )
+        told = _too_many(visit, wait)
         return visit.page(
             "sign_in.html", 429, {"Retry-After": str(wait)}, next=safe_path(next, ""), name=name, fault=told
         )
@@ -79,7 +81,19 @@ def sign_in(visit: Anyone, name: Field = "", password: Field = "", next: Field =
     throttle.succeeded(name, visit.peer)
     answer = RedirectResponse("/password" if account.must_change else onward(next), 303)
     _begin(visit, account, answer, audit.Action.SIGN_IN)
+    chosen = visit.request.cookies.get(CHOSEN_COOKIE)
+    if chosen in LANGUAGES and chosen != account.language:
+        visit.desk.write(lambda conn: accounts.set_language(conn, account.id, chosen))
+    answer.delete_cookie(CHOSEN_COOKIE, path="/", secure=visit.desk.settings.secure, httponly=True)
     return answer
+
+
+def _too_many(visit: Visit, wait: int) -> str:
+    return visit.tongue.count(
+        "Too many attempts. Try again in %(num)s second.",
+        "Too many attempts. Try again in %(num)s seconds.",
+        wait,
+    )
 
 
 def _begin(visit: Visit, account: accounts.Account, answer: Response, action: audit.Action) -> None:
@@ -121,8 +135,8 @@ def change_password(visit: Anyone, current: Field = "", new: Field = "", again: 
     account = visit.account
     throttle = throttle_of(visit.request)
     say = visit.tongue.say
-    if throttle.wait(account.name, visit.peer):
-        return _password_fault(visit, say("Too many attempts. Try again later."), 429)
+    if wait := throttle.wait(account.name, visit.peer):
+        return _password_fault(visit, _too_many(visit, wait), 429, {"Retry-After": str(wait)})
     if new != again:
         return _password_fault(visit, say("The two new passwords differ."))
     with _AT_ONCE, visit.desk.engine.connect() as conn:
@@ -144,8 +158,10 @@ def change_password(visit: Anyone, current: Field = "", new: Field = "", again: 
     return answer
 
 
-def _password_fault(visit: Visit, told: str, status: int = 422) -> Response:
-    return visit.page("password.html", status, account_name=visit.account.name, fault=told)
+def _password_fault(
+    visit: Visit, told: str, status: int = 422, headers: Mapping[str, str] | None = None
+) -> Response:
+    return visit.page("password.html", status, headers, account_name=visit.account.name, fault=told)
 
 
 @router.post("/language")
@@ -155,13 +171,10 @@ def choose_language(visit: Anyone, to: Field = "", next: Field = "") -> Response
         account_id = visit.session.account.id
         visit.desk.write(lambda conn: accounts.set_language(conn, account_id, language))
     answer = RedirectResponse(safe_path(next), 303)
-    answer.set_cookie(
-        LANGUAGE_COOKIE,
-        language,
-        max_age=365 * 86_400,
-        path="/",
-        secure=visit.desk.settings.secure,
-        httponly=True,
-        samesite="lax",
+    keep = functools.partial(
+        answer.set_cookie, path="/", secure=visit.desk.settings.secure, httponly=True, samesite="lax"
     )
+    keep(LANGUAGE_COOKIE, language, max_age=365 * 86_400)
+    if visit.session is None:
+        keep(CHOSEN_COOKIE, language, max_age=_CHOSEN_SECONDS)
     return answer

@@ -55,26 +55,41 @@
     morph(root, holder);
   };
 
+  // Only a page that is looked at listens: a browser has six connections to a server, and a clerk more tabs.
+  let source = null, later = 0, over = false;
+  const rest = () => { clearTimeout(later); if (source) source.close(); source = null; };
   const watch = () => {
+    rest();
+    if (document.hidden || over) return;
     const address = new URL(root.dataset.live, location.href);
     address.searchParams.set("version", root.dataset.version);
-    const source = new EventSource(address);
-    source.addEventListener("open", () => tell("on"));
-    source.addEventListener("part", (event) => {
+    const mine = source = new EventSource(address);
+    mine.addEventListener("open", () => tell("on"));
+    mine.addEventListener("part", (event) => {
       const { html, version } = JSON.parse(event.data);
       show(html);
       root.dataset.version = version;
     });
-    source.addEventListener("over", () => { source.close(); tell("over"); });
-    source.addEventListener("error", () => {
+    mine.addEventListener("over", () => { over = true; rest(); tell("over"); });
+    mine.addEventListener("error", () => {
+      if (mine !== source) return;
       tell("off");
       // A refused stream is not tried again by the browser: look again after a while.
-      if (source.readyState === EventSource.CLOSED) setTimeout(watch, 15000);
+      if (mine.readyState === EventSource.CLOSED) later = setTimeout(watch, 15000);
     });
-    addEventListener("pagehide", () => source.close(), { once: true });
   };
 
-  if (root && root.dataset.live && window.EventSource) watch();
+  if (root && root.dataset.live && window.EventSource) {
+    watch();
+    document.addEventListener("visibilitychange", watch);
+    addEventListener("pagehide", rest);
+    addEventListener("pageshow", (event) => { if (event.persisted) watch(); });
+  }
+
+  // What is folded because it is long is on paper all the same.
+  let unfolded = [];
+  addEventListener("beforeprint", () => { unfolded = [...document.querySelectorAll("details.fold:not([open])")]; for (const one of unfolded) one.open = true; });
+  addEventListener("afterprint", () => { for (const one of unfolded) one.open = false; unfolded = []; });
 
   // Parts that are asked for again until they say that they are done.
   const poll = (holder) => {

@@ -49,7 +49,7 @@ def test_a_person_finds_a_letter_and_sees_it_change(chromium: Browser, url: str,
                 Step(Event.RELAYED, 0, "smtp", "mail.mof.gov.example", {"reply": "250 2.0.0 queued as 77AA"}),
             )
         house.board.tell(house.ids["queued"])
-        page.get_by_text("250 2.0.0 queued as 77AA").first.wait_for(timeout=10_000)
+        page.get_by_text("250 2.0.0 queued as 77AA").first.wait_for()
         assert ladder.nth(1).get_attribute("class") == "done"
         assert page.locator(".timeline details[open]").count() == 1, "what was open stays open"
         assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
@@ -65,8 +65,38 @@ def test_the_list_grows_by_itself(chromium: Browser, url: str, house: House) -> 
             seeder = Seeder(conn, house.archive, _seq={"MOE": 900})
             fresh = seeder.letter("MOE", "كتاب ورد للتو", [To("CSB", "queued")], ago_us=1_000_000)
         house.board.tell(fresh)
-        page.locator(f"#l-{id_text(fresh)}").wait_for(timeout=10_000)
+        page.locator(f"#l-{id_text(fresh)}").wait_for()
         assert page.locator("#letters > li").first.inner_text().find("كتاب ورد للتو") >= 0
+    assert seen.complaints == []
+
+
+LISTENERS = """
+const Real = window.EventSource;
+window.listeners = [];
+window.EventSource = class extends Real {
+  constructor(address) {
+    super(address);
+    this.addEventListener("open", () => { document.body.dataset.listens = window.listeners.indexOf(this) });
+    window.listeners.push(this);
+  }
+};
+"""
+LOOKED_AT = """(looked) => {
+  Object.defineProperty(document, "hidden", { value: !looked, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+  return window.listeners.map((one) => one.readyState === EventSource.CLOSED);
+}"""
+
+
+def test_only_a_page_that_is_looked_at_listens(chromium: Browser, url: str) -> None:
+    """Six tabs of letters would take all connections that a browser makes to one server."""
+    with window(chromium, url) as (page, seen):
+        page.add_init_script(LISTENERS)
+        sign_in(page, "moe.view")
+        page.locator("[data-live-state].on").wait_for()
+        assert page.evaluate(LOOKED_AT, False) == [True]
+        assert page.evaluate(LOOKED_AT, True) == [True, False]
+        page.locator("[data-listens='1']").wait_for(state="attached")
     assert seen.complaints == []
 
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
+from dashboard.throttle import Throttle
 from tests.wire.dashboard_house import PASSWORD, House, browser, serve
 from tracker import accounts, schema
 from tracker.access import Role
@@ -64,7 +65,8 @@ def test_a_wrong_name_and_a_wrong_password_look_the_same(url: str) -> None:
     assert told[0].text.replace("iec.view", "") == told[1].text.replace("nobody.here", "")
 
 
-def test_guessing_is_stopped(tmp_path: Path) -> None:
+def test_guessing_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Throttle.__init__, "__defaults__", (lambda: 1000.0,))  # no time passes between
     built = House.build(tmp_path, letters=False)
     with serve(built) as base, browser(base) as client:
         codes = [
@@ -72,10 +74,31 @@ def test_guessing_is_stopped(tmp_path: Path) -> None:
             for n in range(7)
         ]
         right = client.post("/sign-in", data={"name": "root", "password": PASSWORD})
+        assert client.post("/sign-in", data={"name": "iec.view", "password": PASSWORD}).status_code == 303
+        given = {"current": "guess", "new": "another long sentence", "again": "another long sentence"}
+        changes = [client.post("/password", data=given) for _ in range(6)]
+    assert [answer.status_code for answer in changes] == [422] * 5 + [429]
+    assert int(changes[5].headers["retry-after"]) > 0
     assert codes == [401] * 5 + [429] * 2
     assert right.status_code == 429
     assert int(right.headers["retry-after"]) > 0
     built.close()
+
+
+def test_a_language_chosen_before_signing_in_stays(url: str) -> None:
+    given = {"name": "iec.view", "password": PASSWORD}
+    with browser(url) as client:
+        client.post("/language", data={"to": "en", "next": "/sign-in"})
+        client.post("/sign-in", data=given)
+        assert 'lang="en"' in client.get("/letters").text
+    with browser(url, language="ar") as client:  # another's cookie in the browser is nobody's choice
+        client.post("/sign-in", data=given)
+        assert 'lang="en"' in client.get("/letters").text
+        client.post("/language", data={"to": "ar", "next": "/letters"})
+        client.post("/sign-out")
+        client.cookies.set("wasl_language", "en")
+        client.post("/sign-in", data=given)
+        assert 'lang="ar"' in client.get("/letters").text
 
 
 def test_behind_https_the_cookie_is_bound_to_the_host(house: House) -> None:
