@@ -45,7 +45,7 @@ from dashboard.throttle import Throttle
 from dashboard.visit import STATIC, PasswordChangeNeeded, SignInNeeded, Visit, environment, own_pages_only
 from policies.trial_room import TrialRoom
 from tracker.outage import in_a_line, is_outage
-from tracker.store import DatabaseError
+from tracker.store_errors import DatabaseError
 
 log = logging.getLogger("wasl.dashboard")
 

@@ -33,7 +33,7 @@ from dashboard.visit import SignedIn, Visit, load_session
 from tracker import audit, queries
 from tracker.access import Viewer
 from tracker.model import id_text
-from tracker.store import DatabaseError
+from tracker.store_errors import DatabaseError
 
 router = APIRouter()
 log = logging.getLogger("wasl.dashboard.live")

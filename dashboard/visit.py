@@ -29,7 +29,7 @@ from policies.faults import Fault
 from tracker import accounts, audit, board, holds, incoming
 from tracker.access import Role, Viewer
 from tracker.model import id_text, id_value, now_us
-from tracker.store import DatabaseError
+from tracker.store_errors import DatabaseError
 
 LANGUAGE_COOKIE = "wasl_language"
 STATIC = Path(str(files("dashboard").joinpath("static")))

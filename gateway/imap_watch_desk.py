@@ -19,7 +19,8 @@ from tracker import watch_positions
 from tracker.filing import REGISTRY, Deed, Filed, Filing
 from tracker.model import now_us
 from tracker.noting import NoSuchDelivery, Note
-from tracker.observing import Place, Seen, Sighting, arrivals, flag_changes
+from tracker.observing import arrivals, flag_changes
+from tracker.sighting import Place, Seen, Sighting
 from tracker.states import UnknownMove
 from tracker.watch_positions import Position
 

@@ -20,7 +20,7 @@ from gateway.imap_watch_desk import WatchDesk
 from gateway.imap_watch_words import Answer, number, pairs, uid_ranges, uid_set
 from tracker.field_value import message_id
 from tracker.header import scan
-from tracker.observing import Place, Seen, Sighting
+from tracker.sighting import Place, Seen, Sighting
 from tracker.watch_positions import Position
 
 BATCH = 300  # messages whose header is asked for at a time

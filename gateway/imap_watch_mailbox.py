@@ -25,8 +25,8 @@ from gateway.imap_watch_desk import WatchDesk
 from gateway.imap_watch_folder import FolderReader
 from policies.watch import Watch
 from tracker.model import now_us
-from tracker.observing import Place
-from tracker.store import unavailable
+from tracker.sighting import Place
+from tracker.store_errors import unavailable
 
 _log = logging.getLogger("wasl.watch")
 

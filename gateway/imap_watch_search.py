@@ -18,7 +18,7 @@ from gateway.imap_watch_folder import ITEMS, claim
 from gateway.imap_watch_words import Answer, Unspeakable, number, pairs, quoted, uid_set
 from gateway.mailbox_look import Look, Sought
 from policies.watch import Watch
-from tracker.observing import Seen
+from tracker.sighting import Seen
 
 NEWEST = 200  # messages that are read when the server's search names none
 

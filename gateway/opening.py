@@ -146,7 +146,7 @@ def open_record(settings: Settings, on_failure: Callable[[BaseException], None] 
     """
     from tracker.ledger import LedgerBroken
     from tracker.record import Record
-    from tracker.store import StoreError, unavailable
+    from tracker.store_errors import StoreError, unavailable
 
     key = ledger_key(settings)
     try:

@@ -70,7 +70,7 @@ from policies.directory import DirectoryFile
 from tracker import lasting
 from tracker.model import Door
 from tracker.outage import Outage
-from tracker.store import StoreError
+from tracker.store_errors import StoreError
 from tracker.verify_code import open_codes, verify_link
 
 if TYPE_CHECKING:

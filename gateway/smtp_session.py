@@ -14,13 +14,14 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from aiosmtpd.smtp import Session, syntax
 
-from gateway.smtp_path import Refused
+from gateway.desk import Desk, WireLimits
+from gateway.smtp_path import Offered, Refused
 from gateway.smtp_replies import (
     BYE,
     FAILED,
@@ -37,13 +38,10 @@ from gateway.smtp_replies import (
 )
 from gateway.smtp_transaction import Transaction
 from gateway.smtp_wire import STOPPING, UNSYNCHRONISED, Cut, Hangup, LongLine, Wire
-from gateway.tally import plain_address
+from gateway.tally import Tally, plain_address
 from gateway.tls_peer import tls_info
-from tracker.model import Connection
+from tracker.model import Connection, Door
 from tracker.reply import UNFORESEEN, Reply
-
-if TYPE_CHECKING:
-    from gateway.smtp_listener import SmtpListener
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +50,40 @@ _HTTP = re.compile(rb"(?:GET|POST|PUT|HEAD|OPTIONS|CONNECT|PRI)|[A-Z0-9-]+:", re
 _HELO = re.compile(r"[\x21-\x7e]{1,255}")
 
 Verb = Callable[[Any, str], Awaitable[None]]
+
+
+class DoorOfSession(Protocol):
+    """What a session needs of its door (:class:`gateway.smtp_listener.SmtpListener`)."""
+
+    loop: asyncio.AbstractEventLoop
+    desk: Desk
+    door: Door
+    limits: WireLimits
+    tls: ssl.SSLContext | None
+    implicit: bool
+    require_auth: bool
+    offer_auth: bool
+    hostname: str
+    tally: Tally
+    greeting: bytes
+
+    def offer(self, *, extended: bool, secured: bool) -> Offered:
+        """What a session in that state is offered."""
+
+    def ehlo(self, offered: Offered) -> bytes:
+        """The answer to EHLO for that offer."""
+
+    def enter(self, session: Any, peer: str) -> bool:
+        """Count a new session; False when it is one too many."""
+
+    def ended(self, session: Any) -> None:
+        """The session's task is over."""
+
+    def gone(self, session: Any) -> None:
+        """Task and socket are both at their end."""
+
+    def take(self, letter: Coroutine[Any, Any, Reply]) -> asyncio.Task[Reply]:
+        """Run the commit of one letter in a task that is kept until it is done."""
 
 
 class SmtpSession(Wire):
@@ -63,7 +95,7 @@ class SmtpSession(Wire):
         # Once per class: aiosmtpd looks them up for every connection.
         cls._verbs = {name[5:].encode(): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")}
 
-    def __init__(self, listener: SmtpListener) -> None:
+    def __init__(self, listener: DoorOfSession) -> None:
         super().__init__(listener.limits, listener.loop)
         self.listener = listener
         self.desk = listener.desk

@@ -19,7 +19,7 @@ from gateway.settings import Settings
 from tracker.outage import Outage
 from tracker.queue_list import depth
 from tracker.record import Record
-from tracker.store import NodeTaken
+from tracker.store_errors import NodeTaken
 
 _log = logging.getLogger("wasl.serve")
 

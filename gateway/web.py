@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -26,26 +26,46 @@ from starlette.routing import Route
 
 from dashboard.app import make_app
 from dashboard.desk import AgencyName, DashboardDesk, DashboardSettings
+from gateway.followup import FollowUpClock
 from gateway.holding import decide
+from gateway.policy_watch import PolicyWatch
 from gateway.registry import RegistryActs
+from gateway.retry import RetrySchedule
+from gateway.reverse_path import ReversePath
 from gateway.setting_values import Endpoint
+from gateway.settings import Settings
 from gateway.web_policy import PolicyPages
+from policies.directory import DirectoryFile
 from tracker.access import Viewer
 from tracker.hold_desk import Decided, Decision
 from tracker.holds import Act
 from tracker.integrity import Content
 from tracker.model import now_us
-
-if TYPE_CHECKING:
-    from gateway.serve import Gateway
+from tracker.record import Record
+from tracker.verify_code import VerifyCodes
 
 _log = logging.getLogger("wasl.web")
+
+
+class Served(Protocol):
+    """What the pages are made from, of a running gateway (:class:`gateway.serve.Gateway`)."""
+
+    settings: Settings
+    roles: tuple[str, ...]
+    addresses: list[tuple[str, str, int]]
+    record: Record
+    directory: DirectoryFile
+    policy: PolicyWatch
+    schedule: RetrySchedule
+    followup: FollowUpClock
+    codes: VerifyCodes
+    reverse_path: ReversePath
 
 
 class WebServers:
     """Starts and stops the HTTP listeners of a gateway."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Served) -> None:
         self._gateway = gateway
         self._pages: FastAPI | None = None
         self._servers: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []

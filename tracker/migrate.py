@@ -1,6 +1,6 @@
 """Bringing a database to this program's schema (Alembic), forwards only.
 
-A database that a newer program wrote is refused with :class:`tracker.store.StoreError`; an empty
+A database that a newer program wrote is refused with :class:`tracker.store_errors.StoreError`; an empty
 one is built from the first migration on, so that new and old installations are the same.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from tracker.store import StoreError
+from tracker.store_errors import StoreError
 
 if TYPE_CHECKING:
     from alembic.config import Config

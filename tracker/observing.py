@@ -10,63 +10,19 @@ Fails: raises what the database does. What cannot be matched is left out without
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from tracker import schema
 from tracker.noting import Note
+from tracker.sighting import HINTS, Place, Seen, Sighting
 from tracker.states import Event, State
 from tracker.watch_positions import ours
 from tracker.watching import Found, find_delivery
 
-HINTS = ("\\Seen", "\\Answered", "$MDNSent")  # RFC 9051 §2.3.2, RFC 3503
 SOURCES = ("imap", "folder", "keyword")
-_HINT_BY_KEY = {flag.lower(): flag for flag in HINTS}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A folder of a watched mailbox, with what it says of a letter to lie there."""
-
-    agency: str
-    mailbox: str  # Address.key, under which the record keeps it
-    also: tuple[str, ...] = ()
-    registry: bool = False
-    server: str = ""
-    folder: str = "INBOX"
-    event: Event | None = None  # None: an arrival and nothing more
-    keywords: tuple[tuple[str, Event], ...] = ()
-
-    def kept(self, flags: Iterable[str]) -> str:
-        """Of the flags of a message those that mean something, as they are kept."""
-        known = _HINT_BY_KEY | {word.lower(): word for word, _ in self.keywords}
-        found = {known[f.lower()] for f in flags if f.lower() in known}
-        return sys.intern(" ".join(sorted(found)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """A message that claims to be a letter."""
-
-    uid: int
-    number: str
-    message_id: str
-    flags: frozenset[str]
-    arrived: str = ""  # INTERNALDATE as the server gives it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
-    """A message that is a letter of ours, and what it gives to note."""
-
-    uid: int
-    delivery_id: int
-    flags: str
-    notes: tuple[Note, ...]
 
 
 def arrivals(

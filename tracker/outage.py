@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from tracker.record_room import RoomGone
-from tracker.store import DatabaseError, lost_connection, unavailable
+from tracker.store_errors import DatabaseError, lost_connection, unavailable
 from tracker.writer import CommitFailed, WriterStopped
 
 EVERY_S = 60.0

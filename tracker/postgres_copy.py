@@ -2,7 +2,7 @@
 
 A dump is one snapshot, whatever is written meanwhile. Passwords go by the environment, never by the command
 line, which every user of the machine may read. The tools must not be older than the server: the newest that
-is installed is taken. Raises :class:`tracker.store.StoreError` with what the tool said.
+is installed is taken. Raises :class:`tracker.store_errors.StoreError` with what the tool said.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from tracker.outage import in_a_line
-from tracker.store import StoreError
+from tracker.store_errors import StoreError
 
 _HOMES = Path("/usr/lib/postgresql")  # where Debian keeps those of each version
 

@@ -39,7 +39,7 @@ from tracker.object_store import ObjectStore, remove
 from tracker.record_room import Furnishing, Loop, RecordRoom
 from tracker.registers import Registers
 from tracker.registry_desk import RegistryDesk
-from tracker.states import State
+from tracker.states import FINAL_STATES
 from tracker.store import Store
 from tracker.writer import Desk, Errand, FutureHub, Hub, Writer
 
@@ -226,7 +226,7 @@ class Record:
                 .join(schema.letter, schema.letter.c.id == d.letter_id)
                 .where(
                     schema.letter.c.kind == LetterKind.PASS.value,
-                    d.state.in_((State.SENT.value, State.FAILED.value)),
+                    d.state.in_([state.value for state in FINAL_STATES]),
                     ~select(r.id).where(r.letter_id == d.letter_id, r.state == "due").exists(),
                 )
                 .limit(limit)

@@ -11,7 +11,7 @@ own thread hands in during one turn goes out in one frame.
 How it fails: what the room's writer raises is raised here. If the room dies, nothing that it was
 asked may be promised: every errand fails with :class:`RoomGone` and ``on_gone`` is told, which ends the
 gateway as a kill would. If this process dies, the kernel ends the room.
-Run as ``python -m tracker.record_room FD``.
+Run as ``python -m tracker.room_work FD PID``.
 """
 
 from __future__ import annotations
@@ -430,7 +430,7 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     try:
         with theirs:
             child = subprocess.Popen(
-                [sys.executable, "-m", "tracker.record_room", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-m", "tracker.room_work", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
@@ -476,9 +476,3 @@ def _exactly(sock: socket.socket, size: int) -> bytes | None:
             return None
         parts += more
     return bytes(parts)
-
-
-if __name__ == "__main__":
-    from tracker.room_work import main
-
-    main()

@@ -247,3 +247,7 @@ def main() -> None:
     os.environ.pop("NOTIFY_SOCKET", None)
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         work(sock)
+
+
+if __name__ == "__main__":
+    main()

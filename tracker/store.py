@@ -3,39 +3,24 @@
 SQLite runs in WAL mode with ``synchronous=FULL`` and every write begins with BEGIN IMMEDIATE: a
 deferred transaction that upgrades fails at once and ignores the busy time-out. PostgreSQL runs at
 READ COMMITTED with ``synchronous_commit`` on. Readers have a pool of their own and never write.
-A schema that is older or newer than this program raises :class:`StoreError` with the way out.
+A schema that is older or newer than this program raises :class:`~tracker.store_errors.StoreError`
+with the way out.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import sys
 from pathlib import Path
 from typing import Any
 
 import pydantic_core
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tracker import schema
+from tracker.migrate import upgrade
+from tracker.store_errors import DatabaseError, NodeTaken, StoreError
 
-__all__ = [
-    "Connection",
-    "DatabaseError",
-    "Engine",
-    "NodeTaken",
-    "Store",
-    "StoreError",
-    "lost_connection",
-    "meta",
-    "set_meta",
-    "sqlite_url",
-    "unavailable",
-]
-
-# What the other folders need to name of SQLAlchemy, which stays in this one.
-DatabaseError = SQLAlchemyError
-
+__all__ = ["Connection", "Engine", "Store", "meta", "set_meta", "sqlite_url"]
 
 # A PostgreSQL host that has vanished without a word is given up after so long (libpq's names; seconds, and
 # milliseconds for the last), not after the hours that TCP would wait. The URL may say otherwise.
@@ -46,14 +31,6 @@ _PATIENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-
-
-class StoreError(Exception):
-    """The database cannot be used as it is; the message says what to do."""
-
-
-class NodeTaken(StoreError):
-    """Another process works under this node's number."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -95,8 +72,6 @@ class Store:
 
     def create(self) -> None:
         """Bring an empty or older database to this program's schema (Alembic)."""
-        from tracker.migrate import upgrade
-
         upgrade(self.writer)
 
     def hold_node(self, number: int) -> None:
@@ -129,7 +104,7 @@ class Store:
                 held.execute(text("SELECT 1"))
                 held.commit()
                 return False
-            except DBAPIError:
+            except DatabaseError:
                 self._held = None
                 held.invalidate()
                 held.close()
@@ -231,15 +206,6 @@ def _sqlite_engine(url: str, begin: str, pool_size: int) -> Engine:
     return engine
 
 
-def lost_connection(error: BaseException) -> bool:
-    """True when the database went away or is locked: nothing is wrong with the statement."""
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        error = error.orig or error
-    return isinstance(error, (sqlite3.OperationalError, *_postgres("OperationalError", "InterfaceError")))
-
-
 def meta(conn: Connection, key: str) -> str | None:
     """A value of the ``meta`` table."""
     value = conn.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar()
@@ -255,14 +221,3 @@ def set_meta(conn: Connection, key: str, value: str) -> None:
         ),
         {"key": key, "value": value},
     )
-
-
-def unavailable(error: BaseException) -> bool:
-    """True for the database's own errors: it is not there, refuses us or is broken."""
-    return isinstance(error, (DBAPIError, sqlite3.Error, *_postgres("Error")))
-
-
-def _postgres(*names: str) -> tuple[type[BaseException], ...]:
-    """Errors of psycopg, none while it is not loaded: 20 MB that a gateway on SQLite does without."""
-    driver = sys.modules.get("psycopg")
-    return tuple([getattr(driver, name) for name in names]) if driver is not None else ()

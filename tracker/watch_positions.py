@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, text
 
 from tracker import schema
 from tracker.model import Address, AddressError
-
-if TYPE_CHECKING:
-    from tracker.observing import Place, Sighting
+from tracker.sighting import Place, Sighting
 
 _f, _m = schema.watch_folder.c, schema.watch_message.c
 

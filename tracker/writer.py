@@ -22,7 +22,8 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from tracker.store import Store, lost_connection
+from tracker.store import Store
+from tracker.store_errors import lost_connection
 
 _log = logging.getLogger("wasl.writer")
 

@@ -138,7 +138,7 @@ def _policy_in_force(settings: Settings, version: str) -> Iterator[Finding]:
     """Whether what lies in the folder is what decides."""
     from gateway.opening import open_store
     from tracker import policy_store
-    from tracker.store import DatabaseError, StoreError
+    from tracker.store_errors import DatabaseError, StoreError
 
     try:
         store = open_store(settings)
@@ -274,7 +274,7 @@ def _data(settings: Settings) -> Iterator[Finding]:
     import shutil
 
     from gateway.opening import open_store
-    from tracker.store import DatabaseError, StoreError
+    from tracker.store_errors import DatabaseError, StoreError
 
     folder = settings.gateway.data_dir
     if not folder.is_dir():

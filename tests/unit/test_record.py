@@ -430,7 +430,7 @@ def _indexes(conn: sqlalchemy.Connection) -> set[tuple[str, str | None]]:
 
 
 def test_a_newer_database_is_refused(db_url: str) -> None:
-    from tracker.store import StoreError
+    from tracker.store_errors import StoreError
 
     store = Store(db_url)
     store.create()

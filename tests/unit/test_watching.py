@@ -12,8 +12,9 @@ from tracker import schema, watch_lease, watch_positions
 from tracker.evidence_kinds import evidence_kinds
 from tracker.model import now_us
 from tracker.noting import Note
-from tracker.observing import Place, Seen, arrivals, flag_changes
+from tracker.observing import arrivals, flag_changes
 from tracker.record import Record
+from tracker.sighting import Place, Seen
 from tracker.states import Event
 from tracker.watch_lease import WatchState
 from tracker.watch_positions import Position

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from tests.servers.postgres import Postgres
-from tracker.store import NodeTaken, Store, StoreError
+from tracker.store import Store
+from tracker.store_errors import NodeTaken, StoreError
 
 pytestmark = [pytest.mark.servers, pytest.mark.postgres]
 
