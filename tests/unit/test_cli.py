@@ -337,7 +337,9 @@ def test_before_there_is_a_database(home: Path, wasl: Shell) -> None:
     assert not (home / "data" / "wasl.db").exists(), "looking makes no database"
 
 
-@pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in SAYS_WHAT_TO_DO.items() for n in names])
+@pytest.mark.parametrize(
+    ("module", "name"), [(m, n) for m, names in SAYS_WHAT_TO_DO.items() for n in sorted(names)]
+)
 def test_errors_that_are_told_in_a_sentence_are_where_they_are_looked_for(module: str, name: str) -> None:
     kind = getattr(importlib.import_module(module), name)
     assert (kind.__module__, kind.__name__) == (module, name)
