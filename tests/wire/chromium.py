@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
+from tests.servers.place import PATIENCE
 from tests.wire.dashboard_house import PASSWORD
 
 CHROMIUM = "/usr/bin/chromium"
@@ -48,6 +49,7 @@ def window(
         color_scheme="dark" if scheme == "dark" else "light",
         base_url=url,
     )
+    context.set_default_timeout(1000 * PATIENCE)
     page, seen = context.new_page(), Seen()
 
     def dialog(shown: Dialog) -> None:

@@ -60,12 +60,12 @@ def front(
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
-    """Runs a test's coroutine on each of the two event loops, 30 s at most."""
+    """Runs a test's coroutine on each of the two event loops, two minutes at most."""
     factory = asyncio.new_event_loop if request.param == "asyncio" else uvloop.new_event_loop
 
     def drive(main: Callable[[], Awaitable[Any]]) -> Any:
         async def limited() -> Any:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 return await main()
 
         with asyncio.Runner(loop_factory=factory) as runner:

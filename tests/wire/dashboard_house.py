@@ -21,13 +21,15 @@ from zoneinfo import ZoneInfo
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import OperationalError
 
 from dashboard.app import make_app
 from dashboard.desk import AgencyName, DashboardDesk, DashboardSettings
+from tests.servers.place import PATIENCE
 from tests.wire.seed_letters import Seeder, agency_rows, tell_all
-from tracker import accounts, schema
+from tracker import schema
 from tracker.access import Role
 from tracker.archive import Archive
 from tracker.model import IdSource, id_text
@@ -51,8 +53,8 @@ PEOPLE = {
 
 @functools.cache
 def password_hash() -> str:
-    """One hash for all: argon2 is slow on purpose."""
-    return accounts.hash_password(PASSWORD)
+    """One hash for all: argon2 is slow on purpose, and how slow stands in the hash itself."""
+    return Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 
 
 @dataclass
@@ -168,7 +170,7 @@ def serve(
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while not server.started and time.monotonic() < deadline:
             time.sleep(0.01)
         assert server.started
@@ -177,7 +179,7 @@ def serve(
         finally:
             app.state.hub.stop()
             server.should_exit = True
-            thread.join(timeout=20)
+            thread.join(timeout=PATIENCE)
             assert not thread.is_alive()
 
 
@@ -186,7 +188,7 @@ def browser(
     url: str, who: str | None = None, language: str = "ar", password: str = PASSWORD
 ) -> Iterator[httpx.Client]:
     """A client that behaves as a browser does: cookies, Origin on what changes something."""
-    with httpx.Client(base_url=url, headers={"Origin": url}, timeout=30) as client:
+    with httpx.Client(base_url=url, headers={"Origin": url}, timeout=PATIENCE) as client:
         client.cookies.set("wasl_language", language)
         if who is not None:
             answer = client.post("/sign-in", data={"name": who, "password": password})

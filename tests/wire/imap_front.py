@@ -22,7 +22,7 @@ from gateway.imap_witness import Witness
 from gateway.settings_imap import Imap
 from policies.agency import Agency, ImapServer
 from policies.directory import Directory
-from tests.servers.place import wait_until
+from tests.servers.place import PATIENCE, wait_until
 from tracker.mailbox_visit import Visit
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Seen:
     def wait(self, account: str, *wanted: tuple[str, str]) -> None:
         """Wait until exactly this was seen of an account."""
         found: Callable[[], bool] = lambda: self.told(account) == list(wanted)  # noqa: E731
-        wait_until(found, f"{wanted}", timeout=5, hint=lambda: str(self.told(account)))
+        wait_until(found, f"{wanted}", hint=lambda: str(self.told(account)))
 
 
 class Front:
@@ -56,11 +56,11 @@ class Front:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         done: Future[T] = asyncio.run_coroutine_threadsafe(work, self.loop)
-        return done.result(20)
+        return done.result(PATIENCE)
 
     def client(self, user: str = "", password: str = "secret") -> imaplib.IMAP4:
         """A client, logged in when a user is named."""
-        client = imaplib.IMAP4("127.0.0.1", self.port, timeout=20)
+        client = imaplib.IMAP4("127.0.0.1", self.port, timeout=PATIENCE)
         if user:
             client.login(f"{user}@{DOMAIN}" if "@" not in user else user, password)
         return client
@@ -97,10 +97,10 @@ def imap_front(
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()), daemon=True)
     thread.start()
     try:
-        yield begun.result(10)
+        yield begun.result(PATIENCE)
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(PATIENCE)
         loop.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from gateway.hop_pool import Pool
@@ -12,9 +13,15 @@ from tests.wire.scripted import Play, serving
 from tracker.model import Address
 
 LETTER = b"From: a@mof.example\r\nSubject: x\r\n\r\nbody\r\n"
-QUICK = Timeouts(
-    connect=2, greeting=0.3, hello=0.3, tls=2, mail=0.3, data=0.3, block=0.3, final=0.3, quit=0.3
-)
+PATIENT = Timeouts(
+    connect=60, greeting=60, hello=60, tls=60, mail=60, data=60, block=60, final=60, quit=0.3
+)  # nothing of what is tried runs out of time
+
+
+def short_at(*stages: str) -> Timeouts:
+    """Of all stages only these end soon."""
+    return replace(PATIENT, **dict.fromkeys(stages, 0.3))
+
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
@@ -28,14 +35,16 @@ def mail(*to: str, octets: bytes = LETTER, **more: Any) -> Outgoing:
     return Outgoing(sender=Address.parse("a@mof.example"), recipients=recipients, pieces=[octets], **more)
 
 
-def pool(port: int, times: Timeouts = QUICK, **more: Any) -> Pool:
+def pool(port: int, times: Timeouts = PATIENT, **more: Any) -> Pool:
     own = {
         k: more.pop(k) for k in list(more) if k in ("max_idle_s", "max_messages", "plain_auth_on_loopback")
     }
     return Pool(hop(port, **more), hostname="wasl.example", times=times, **own)
 
 
-async def one(play: Play, letter: Outgoing | None = None, *, times: Timeouts = QUICK, **more: Any) -> Outcome:
+async def one(
+    play: Play, letter: Outgoing | None = None, *, times: Timeouts = PATIENT, **more: Any
+) -> Outcome:
     """Send one letter to a play and close."""
     async with serving(play) as server:
         connections = pool(server.port, times, **more)

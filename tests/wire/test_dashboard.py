@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 from sqlalchemy import delete, select, update
 
+from dashboard.language import tongue
+from dashboard.show import Dates
 from tests.wire.dashboard_house import PASSWORD, PEOPLE, House, audited, browser, serve
 from tracker import accounts, schema
 from tracker.access import Role
@@ -327,9 +330,14 @@ def test_the_page_of_a_letter_says_what_is_proven(url: str, house: House) -> Non
         page = client.get(house.path("main")).text
     for text in (
         "MOF/2026/000120", "سليم ومطابق للسجل", "صندوق غير موجود", "لا يوجد تأكيد", "نسخة خفية", "512/2026",
-        "due-by-urgency", "v37", "مصنف Excel", "3 مرفقات", "متأخر", "E7", "354 End data", "جمادى",
+        "due-by-urgency", "v37", "مصنف Excel", "3 مرفقات", "متأخر", "E7", "354 End data",
     ):  # fmt: skip
         assert text in page, text
+    with house.store.reader.connect() as conn:
+        of_main = schema.letter.c.id == house.ids["main"]
+        accepted_us = conn.scalar(select(schema.letter.c.accepted_us).where(of_main))
+    assert accepted_us is not None
+    assert Dates(tongue("ar"), ZoneInfo("Asia/Amman")).hijri(accepted_us) in page, "the day of both calendars"
     ladders = re.findall(r'<ol class="ladder">(.*?)</ol>', page, re.S)
     marks = [re.findall(r'<li class="(\w+)"', ladder) for ladder in ladders]
     assert marks[0] == ["done"] * 7

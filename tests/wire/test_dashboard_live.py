@@ -12,6 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from tests.servers.place import PATIENCE
 from tests.wire.dashboard_house import House, audited, browser, serve
 from tests.wire.seed_letters import Seeder, Step
 from tracker import accounts, schema
@@ -29,10 +30,10 @@ class Listener(threading.Thread):
         self.opened = threading.Event()
         self.news = threading.Condition()
         self.start()
-        assert self.opened.wait(10)
+        assert self.opened.wait(PATIENCE)
 
     def run(self) -> None:
-        with httpx.stream("GET", self.address, cookies=self.cookies_, timeout=40) as answer:
+        with httpx.stream("GET", self.address, cookies=self.cookies_, timeout=PATIENCE) as answer:
             assert answer.status_code == 200
             assert answer.headers["content-type"].startswith("text/event-stream")
             kind = ""
@@ -45,7 +46,7 @@ class Listener(threading.Thread):
                         self.events.append((kind, json.loads(line[6:])))
                         self.news.notify_all()
 
-    def wait_for(self, kind: str, text: str = "", seconds: float = 15) -> bool:
+    def wait_for(self, kind: str, text: str = "", seconds: float = PATIENCE) -> bool:
         def there() -> bool:
             return any(event == kind and text in data.get("html", "") for event, data in self.events)
 

@@ -42,7 +42,7 @@ def test_from_a_number_to_a_letter(chromium: Browser, url: str, house: House) ->
         assert "لا يوجد تأكيد" in page.locator("details.silence summary").inner_text()
         # In English, from the list.
         page.locator(".language button").click()
-        page.wait_for_load_state()
+        page.locator("html[lang=en]").wait_for()
         page.goto("/follow-up/list?what=late&side=in")
         assert page.locator("html").get_attribute("dir") == "ltr"
         assert page.locator(".due .word").first.inner_text() == "5 days overdue"
@@ -53,6 +53,7 @@ def test_from_a_number_to_a_letter(chromium: Browser, url: str, house: House) ->
             page.locator("#csv").click()
         assert download.value.suggested_filename.startswith("follow-up-late-")
         page.locator(".language button").click()
+        page.locator("html[lang=ar]").wait_for()
     assert seen.complaints == []
     assert seen.foreign == []
 
@@ -65,7 +66,7 @@ def test_nothing_is_cut_off(chromium: Browser, url: str, house: House, width: in
         for language in ("ar", "en"):
             if page.locator("html").get_attribute("lang") != language:
                 page.locator(".language button").click()
-                page.wait_for_load_state()
+                page.locator(f"html[lang={language}]").wait_for()
             for path in (
                 "/follow-up",
                 "/follow-up/list?what=late",

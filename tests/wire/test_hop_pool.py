@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from tests.wire.scripted import OFFERED, Wire, serving
 from tracker.model import Address
 
 LETTER = b"From: a@mof.example\r\nSubject: x\r\n\r\nbody\r\n"
-QUICK = Timeouts(connect=2, greeting=1, hello=1, tls=2, mail=1, data=1, block=2, final=2, quit=0.3)
+PATIENT = Timeouts(connect=60, greeting=60, hello=60, tls=60, mail=60, data=60, block=60, final=60)
 
 
 def mail(name: str = "r1", octets: Any = LETTER) -> Outgoing:
@@ -26,9 +28,9 @@ def mail(name: str = "r1", octets: Any = LETTER) -> Outgoing:
     return Outgoing(sender=Address.parse("a@mof.example"), recipients=(to,), pieces=[octets])
 
 
-def pool(port: int, *, max_connections: int = 20, **more: Any) -> Pool:
+def pool(port: int, *, max_connections: int = 20, quit_s: float = 60, **more: Any) -> Pool:
     hop = NextHop(name="MOH", host="127.0.0.1", port=port, tls="none", max_connections=max_connections)
-    return Pool(hop, hostname="wasl.example", times=QUICK, **more)
+    return Pool(hop, hostname="wasl.example", times=replace(PATIENT, quit=quit_s), **more)
 
 
 async def serve_well(wire: Wire) -> None:
@@ -100,7 +102,7 @@ def test_a_hop_behind_a_unix_socket(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         server = await asyncio.start_unix_server(serve, path)
         hop = NextHop(name="MOH", host=str(path), port=0, protocol="lmtp")
-        connections = Pool(hop, hostname="wasl.example", times=QUICK)
+        connections = Pool(hop, hostname="wasl.example", times=replace(PATIENT, quit=0.1))
         outcome = await connections.send(mail())
         assert accepted(outcome) and outcome.peer == str(path)
         await connections.close()
@@ -128,9 +130,8 @@ def test_an_idle_connection_is_closed_politely(run: Run) -> None:
             connections = pool(server.port, max_idle_s=0.1)
             assert accepted(await connections.send(mail()))
             assert connections.idle == 1
-            await asyncio.sleep(0.3)
-            assert connections.idle == 0
-            assert server.said[-1] == b"QUIT"
+            while connections.idle or server.said[-1] != b"QUIT":  # noqa: ASYNC110 -- nobody tells of it
+                await asyncio.sleep(0.01)
             assert accepted(await connections.send(mail()))
             assert len(server.wires) == 2
             await connections.close()
@@ -191,7 +192,7 @@ def test_a_dead_idle_connection_costs_nothing_but_a_fresh_one(run: Run, death: A
 
     async def main() -> None:
         async with serving(play) as server:
-            connections = pool(server.port)
+            connections = pool(server.port, quit_s=0.05)
             assert accepted(await connections.send(mail()))
             await asyncio.sleep(wait)
             assert accepted(await connections.send(mail("r2")))
@@ -214,7 +215,7 @@ def test_a_connection_that_died_in_the_content_is_tried_again(run: Run) -> None:
 
     async def main() -> None:
         async with serving(play, buffer=1 << 22) as server:
-            connections = pool(server.port)
+            connections = pool(server.port, quit_s=0.05)
             assert accepted(await connections.send(mail()))
             assert accepted(await connections.send(mail("r2", large)))
             assert len(server.wires) == 2
@@ -238,25 +239,28 @@ def test_a_fresh_connection_that_dies_is_not_tried_again(run: Run) -> None:
 
 
 def test_closing_waits_for_what_is_under_way_and_then_cuts(run: Run) -> None:
+    got: asyncio.Queue[int] = asyncio.Queue()
+
     async def play(wire: Wire) -> None:
         await wire.hello(*OFFERED)
         await wire.lines(3)
         await wire.say("250 ok", "250 ok", "354 go on")
         await wire.octets()
-        await asyncio.sleep(0.2 if wire.number == 1 else 5)
+        got.put_nowait(wire.number)
+        await asyncio.sleep(0.2 if wire.number == 1 else 600)
         await wire.say("250 taken")
         await wire.reader.read()
 
     async def main() -> None:
         async with serving(play) as server:
-            connections = pool(server.port)
+            connections = pool(server.port, quit_s=0.05)
             first = asyncio.create_task(connections.send(mail()))
-            await asyncio.sleep(0.05)
-            await connections.close(2.0)
+            assert await got.get() == 1
+            await connections.close(60.0)
             assert accepted(await first)
-            again = pool(server.port)
+            again = pool(server.port, quit_s=0.05)
             second = asyncio.create_task(again.send(mail()))
-            await asyncio.sleep(0.05)
+            assert await got.get() == 2
             await again.close(0.1)
             (result,) = (await second).results
             assert result.in_doubt
@@ -287,17 +291,16 @@ def test_twenty_megabytes_are_never_held_whole(run: Run, tmp_path: Path) -> None
 
     async def main() -> int:
         async with serving(play) as server:
-            connections = pool(server.port)
+            connections = pool(server.port, quit_s=0.05)
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
-                gap, longest, done = 0.0, 0.0, False
+                longest, done, began = 0.0, False, time.thread_time()
 
                 async def watch() -> None:
-                    nonlocal gap, longest
-                    loop = asyncio.get_running_loop()
+                    nonlocal longest
                     while not done:
-                        before = loop.time()
+                        before = time.thread_time()
                         await asyncio.sleep(0)
-                        longest = max(longest, loop.time() - before)
+                        longest = max(longest, time.thread_time() - before)
 
                 watching = asyncio.create_task(watch())
                 tracemalloc.start()
@@ -313,7 +316,7 @@ def test_twenty_megabytes_are_never_held_whole(run: Run, tmp_path: Path) -> None
                 done = True
                 await watching
             assert accepted(outcome)
-            assert longest < 0.25
+            assert longest < (time.thread_time() - began) / 8, "others have their turn"
             await connections.close()
         return peak
 

@@ -48,7 +48,7 @@ def fill(server: Dovecot, user: str, count: int = COUNT) -> None:
 
 def run(command: list[str], cwd: Path, **env: str) -> str:
     done = subprocess.run(
-        command, cwd=cwd, capture_output=True, timeout=60, env={**os.environ, "HOME": str(cwd), **env}
+        command, cwd=cwd, capture_output=True, timeout=240, env={**os.environ, "HOME": str(cwd), **env}
     )
     assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
     return done.stdout.decode("utf-8", "replace")
@@ -62,7 +62,7 @@ def on_a_terminal(command: list[str], cwd: Path) -> None:
     with subprocess.Popen(command, cwd=cwd, env=env, stdin=slave, stdout=slave, stderr=slave) as process:
         os.close(slave)
         shown = b""
-        until = time.monotonic() + 40
+        until = time.monotonic() + 240
         try:
             while process.poll() is None:
                 assert time.monotonic() < until, shown[-3000:]

@@ -35,7 +35,7 @@ def test_the_same_as_direct(both: tuple[Front, Cyrus]) -> None:
 
 
 def _steady(answer: object) -> str:
-    return re.sub(r"\d{10}|MODSEQ \(?\d+\)?|0\.\d+ \+ 0\.\d+|SESSIONID=<[^>]*>", "N", repr(answer))
+    return re.sub(r"\d{10}|MODSEQ \(?\d+\)?|\d+\.\d+ \+ \d+\.\d+|SESSIONID=<[^>]*>", "N", repr(answer))
 
 
 def test_what_is_seen(both: tuple[Front, Cyrus]) -> None:

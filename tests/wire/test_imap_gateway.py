@@ -55,7 +55,7 @@ def front(
 
 def client(front: Front, user: str) -> imaplib.IMAP4:
     opened = imaplib.IMAP4_SSL(
-        "localhost", front.wasl.ports["imaps"], ssl_context=front.authority.client(), timeout=20
+        "localhost", front.wasl.ports["imaps"], ssl_context=front.authority.client(), timeout=90
     )
     opened.login(user, "secret")
     return opened
@@ -218,4 +218,6 @@ def _written(pid: int) -> list[Path]:
 
 
 def _holds(path: Path, word: str) -> bool:
-    return word.lower().encode() in path.read_bytes().lower()
+    with suppress(FileNotFoundError):  # what came and went while the folder was read
+        return word.lower().encode() in path.read_bytes().lower()
+    return False

@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ class Raw:
     """A client that says exactly what it is told to."""
 
     def __init__(self, port: int, user: str = "") -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.buffer = b""
         self.line()
         if user:
@@ -118,7 +119,7 @@ def test_who_fails_too_often_has_to_wait(dovecot_server: Dovecot) -> None:
         with pytest.raises(imaplib.IMAP4.error, match=r"\[UNAVAILABLE\] Too many"):
             front.client().login(f"throttled@{DOMAIN}", "secret")
         assert front.client("another").select()[0] == "OK", "another account may"
-        wait_until(lambda: "Login: user=<another@" in dovecot_server.log(), "the log of that", timeout=5)
+        wait_until(lambda: "Login: user=<another@" in dovecot_server.log(), "the log of that")
         assert "Login: user=<throttled@" not in dovecot_server.log(), "the server was not asked"
 
 
@@ -248,7 +249,7 @@ def test_the_same_as_direct(plain: Front, dovecot_server: Dovecot) -> None:
 
 
 def _steady(answer: object) -> str:
-    return re.sub(r"\d{10}|MODSEQ \(?\d+\)?|\(\d\.\d+[\d. +]* secs\)", "N", repr(answer))
+    return re.sub(r"\d{10}|MODSEQ \(?\d+\)?|\(\d+\.\d+[\d. +]* secs\)", "N", repr(answer))
 
 
 def test_idle_condstore_catenate_and_refused_literals(plain: Front) -> None:
@@ -311,7 +312,7 @@ def test_pipelined_commands_are_answered_as_direct(plain: Front, dovecot_server:
         said.append(sorted(_steady(line) for line in raw.ended().splitlines() if b"[COPYUID" not in line))
     assert said[0] == said[1]
     fetched = [("fetched", "")] * 5
-    wait_until(lambda: plain.seen.told(f"pipe@{DOMAIN}")[:5] == fetched, "all to be seen", timeout=5)
+    wait_until(lambda: plain.seen.told(f"pipe@{DOMAIN}")[:5] == fetched, "all to be seen")
 
 
 # What is seen.
@@ -349,7 +350,7 @@ def test_what_is_seen_of_letters_and_nothing_of_others(plain: Front) -> None:
 
 def test_a_body_that_was_not_handed_over_whole_is_not_fetched(plain: Front) -> None:
     client = plain.client("cutoff")
-    client.append("INBOX", "", "", letter(7, "x" * 3_000_000))
+    client.append("INBOX", "", "", letter(7, "x" * 12_000_000))  # more than lies on the way to a client
     raw = Raw(plain.port, "cutoff")
     raw.say(b"a SELECT INBOX")
     raw.until(b"a OK")
@@ -409,7 +410,8 @@ def test_hostile_clients_are_cut_off(plain: Front) -> None:
     raw.sock.sendall(b"\xff\x00nonsense\r\n" * 12)  # at once: it hangs up before the last of them
     assert b"BYE" in raw.ended()
     raw = Raw(plain.port, "hostile")
-    raw.sock.sendall(b"a SEARCH " + b"(" * 200_000)
+    with suppress(ConnectionError):  # it may hang up before the last of it
+        raw.sock.sendall(b"a SEARCH " + b"(" * 200_000)
     assert b"BYE Command line too long" in raw.ended()
     raw = Raw(plain.port, "hostile")
     raw.sock.sendall(b"a SEARCH " + b"(" * 30_000 + b"\r\n")
@@ -449,14 +451,17 @@ def test_login_takes_no_longer_than_it_may(dovecot_server: Dovecot) -> None:
     from datetime import timedelta
 
     upstream = ImapServer(host="127.0.0.1", port=dovecot_server.imap_port, tls="none")
-    quick = Imap(clear_login=True, login_timeout=timedelta(seconds=1), connections_per_address=2)
-    with imap_front([upstream], settings=quick) as front:
+    narrow = Imap(clear_login=True, login_timeout=timedelta(minutes=5), connections_per_address=2)
+    with imap_front([upstream], settings=narrow) as front:
         raw, second = Raw(front.port), Raw(front.port)
-        third = socket.create_connection(("127.0.0.1", front.port), timeout=10)
+        third = socket.create_connection(("127.0.0.1", front.port), timeout=60)
         assert b"BYE [LIMIT]" in third.recv(1000)
-        assert b"BYE No login in time" in raw.ended()
-        assert b"BYE" in second.ended()
-        wait_until(lambda: not front.proxy._tally.connections, "all to be gone", timeout=5)
+        third.close()
+    assert b"BYE" in raw.ended() and b"BYE" in second.ended()
+    quick = Imap(clear_login=True, login_timeout=timedelta(seconds=0.5))
+    with imap_front([upstream], settings=quick) as front:
+        assert b"BYE No login in time" in Raw(front.port).ended()
+        wait_until(lambda: not front.proxy._tally.connections, "all to be gone")
 
 
 def test_the_client_is_told_when_the_gateway_stops(dovecot_server: Dovecot) -> None:
@@ -470,9 +475,9 @@ def test_the_client_is_told_when_the_gateway_stops(dovecot_server: Dovecot) -> N
 def test_a_half_made_handshake_ends(authority: Authority) -> None:
     upstream = ImapServer(host="127.0.0.1", port=1, tls="none")
     with imap_front([upstream], tls=authority.context("localhost", "127.0.0.1")) as front:
-        with socket.create_connection(("127.0.0.1", front.tls_port), timeout=5) as sock:
+        with socket.create_connection(("127.0.0.1", front.tls_port), timeout=60) as sock:
             sock.sendall(b"a LOGIN x y\r\n" * 10)
             assert b"OK" not in sock.recv(1000)
         with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", front.tls_port)) as sock:
             ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
-        wait_until(lambda: not front.proxy._tally.connections, "all to be gone", timeout=5)
+        wait_until(lambda: not front.proxy._tally.connections, "all to be gone")

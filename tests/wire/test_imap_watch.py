@@ -19,6 +19,7 @@ from policies.watch import Meaning
 from tests.records import record_at
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot, dovecot
+from tests.servers.place import wait_until
 from tests.wire.watch_house import (
     FOLDERS,
     Registry,
@@ -44,7 +45,7 @@ Run = Callable[[Any], Any]
 def run() -> Run:
     def drive(main: Any) -> Any:
         async def limited() -> Any:
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(240):
                 return await main()
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -67,14 +68,13 @@ def test_a_letter_is_followed_through_the_registrys_folders(
         clerk.make(*FOLDERS)
 
         async def main() -> None:
-            async with house(record, watch_of(port, box)) as h:
+            pace = Pace(idle_s=600, poll_s=600, connections=10)  # what is seen here is told by IDLE
+            async with house(record, watch_of(port, box), pace=pace) as h:
                 letter = post(record, box)
                 await asyncio.to_thread(clerk.put, letter.octets)
                 await h.sees(letter.number, "delivered")
-                began = time.monotonic()
                 await asyncio.to_thread(clerk.flag, "\\Seen")
                 await h.sees(letter.number, "delivered", "seen")
-                assert time.monotonic() - began < 2  # with IDLE
                 await asyncio.to_thread(clerk.flag, "\\Answered $Registered $Label1")
                 await h.sees(letter.number, "delivered", "seen", "seen", "registered")
                 await asyncio.to_thread(clerk.move, "INBOX", "قيد الإجراء")
@@ -382,10 +382,10 @@ def test_of_two_nodes_one_watches_and_the_other_takes_over(
                 return watch_lease.states(conn)[box].owner
 
         async def main() -> None:
-            async with house(record, watch, owner="2/b", lease_s=1.5) as second:
+            async with house(record, watch, owner="2/b") as second:
                 await second.sees(letter.number, "delivered")
                 assert await asyncio.to_thread(owner) == "2/b"
-                async with house(record, watch, owner="1/a", lease_s=1.5) as first:
+                async with house(record, watch, owner="1/a", lease_s=3) as first:
                     await asyncio.sleep(1.0)
                     assert not first.watch._boxes and second.watch._boxes
                     second.directory[0] = directory_of(version="2")  # this node lets go of it
@@ -440,4 +440,5 @@ def test_a_refused_password_is_said_and_not_tried_again_at_once(
             assert "LOGIN" in state_of(record, box)[1]
 
     run(main)
+    wait_until(lambda: f"user=<{box}>" in dovecot_server.log(), "the log of it")
     assert dovecot_server.log().count(f"user=<{box}>") == 1

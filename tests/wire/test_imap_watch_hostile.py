@@ -90,7 +90,7 @@ def at(port: int, **changes: Any) -> Watch:
 
 def run(main: Awaitable[None]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(240):
             await main
 
     asyncio.run(limited())

@@ -62,7 +62,7 @@ def test_the_editor_checks_tries_and_saves(chromium: Browser, tmp_path: Path, la
             page.get_by_role("heading", name=words["good"]).wait_for()
             assert page.locator(".gutter .fault-line").count() == 0
             text.press("Control+Enter")
-            page.locator("[data-trial] [data-done]").wait_for(timeout=30_000)
+            page.locator("[data-trial] [data-done]").wait_for()
             assert words["tried"] in page.locator("[data-trial] h2").inner_text()
             row = page.locator(".differences tbody tr").first
             assert words["held"] in row.inner_text()
@@ -97,8 +97,9 @@ def test_keys_of_the_editor(chromium: Browser, url: str) -> None:
         assert text.input_value() == "rules:\n  - id: x\n  y"
         text.press("Tab")
         assert page.evaluate("document.activeElement.id") != "text", "Tab is no trap"
-        page.evaluate("setTimeout(() => { location.href = '/letters' })")
-        page.wait_for_timeout(300)
+        with page.expect_event("dialog"):
+            page.evaluate("setTimeout(() => { location.href = '/letters' })")
+        page.wait_for_timeout(100)
         assert page.url.endswith("/policy/files/20-new.yaml"), "leaving asks first; the answer here was no"
     assert len(seen.complaints) == 1 and seen.complaints[0].startswith("dialog")
 

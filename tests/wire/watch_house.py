@@ -21,7 +21,7 @@ from policies.agency import Agency
 from policies.directory import Directory
 from policies.watch import Meaning, Watch
 from tests.records import HOUR, letter
-from tests.servers.place import ServerFailed
+from tests.servers.place import PATIENCE, ServerFailed
 from tracker import schema
 from tracker.claims import Claim, Want
 from tracker.model import Address, now_us
@@ -110,7 +110,7 @@ class Registry:
     """The registry's own client at its mailbox."""
 
     def __init__(self, port: int, mailbox: str, password: str = "secret") -> None:
-        self.imap = imaplib.IMAP4("127.0.0.1", port, timeout=10)
+        self.imap = imaplib.IMAP4("127.0.0.1", port, timeout=PATIENCE)
         self.imap.login(mailbox, password)
 
     def __enter__(self) -> Registry:
@@ -174,14 +174,14 @@ class House:
     watch: ImapWatch
     directory: list[Directory] = field(default_factory=list)
 
-    async def wait(self, found: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+    async def wait(self, found: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
         end = asyncio.get_running_loop().time() + seconds
         while not await asyncio.to_thread(found):
             if asyncio.get_running_loop().time() > end:
                 raise ServerFailed(f"waited {seconds:g} s for {what}")
             await asyncio.sleep(0.02)
 
-    async def sees(self, number: str, *wanted: str, seconds: float = 10.0) -> None:
+    async def sees(self, number: str, *wanted: str, seconds: float = PATIENCE) -> None:
         """Wait until the record has exactly these events of the letter from mailboxes."""
         expected = list(wanted)
         try:
