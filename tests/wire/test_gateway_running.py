@@ -24,7 +24,7 @@ from tests.servers.place import ServerFailed, free_port, wait_until
 from tests.servers.postfix import postfix
 from tests.servers.wasl import serving, wasl
 from tests.wire.gateway_front import MOF, MOH, MOJ, Agency, Front, gateway_front, hop, transaction
-from tests.wire.wire_letters import as_sent, header, letter, stuffed
+from tests.wire.wire_letters import as_sent, body, header, letter, stuffed
 
 pytestmark = pytest.mark.servers
 
@@ -46,7 +46,9 @@ def test_between_real_servers(tmp_path: Path, authority: Authority, dovecot_serv
             bind=MOF.bind,
             settings=final,
         ) as home,
-        exim(domains=["moj.gov.example"], deliver_to=dovecot_server, relayhost=gateway) as other,
+        exim(
+            domains=["moj.gov.example"], deliver_to=dovecot_server, relayhost=gateway, bind=MOJ.bind
+        ) as other,
         gateway_front(
             tmp_path,
             authority,
@@ -70,9 +72,21 @@ def test_between_real_servers(tmp_path: Path, authority: Authority, dovecot_serv
         front.wasl.wait_log("directory of")
         octets, message_id = letter(f"{diwan}, {legal}", author=author)
         with smtplib.SMTP("127.0.0.1", home.port, timeout=30) as smtp:
-            smtp.sendmail(author, [diwan, legal], octets)
+            orcpt = "ORCPT=rfc822;The.Diwan@MOH.gov.example"
+            smtp.sendmail(
+                author,
+                [diwan, legal],
+                octets,
+                ["RET=HDRS", "ENVID=Case+2BkEpt"],
+                ["NOTIFY=SUCCESS,FAILURE", orcpt],
+            )
+        # Exim hands in too: the letters cross.
+        answer, answer_id = letter(diwan, author=legal, subject="من خادم آخر")
+        with smtplib.SMTP("127.0.0.1", other.port, timeout=30) as smtp:
+            smtp.sendmail(legal, [diwan], answer, ["BODY=8BITMIME"], ["NOTIFY=SUCCESS"])
 
-        (copy,) = map(as_sent, dovecot_server.maildir(diwan).wait())
+        both = map(as_sent, dovecot_server.maildir(diwan).wait(2))
+        copy, theirs = sorted(both, key=lambda octets: header(octets, "Message-ID") == answer_id)
         number = header(copy, "Wasl-Letter")
         assert header(copy, "Authentication-Results").startswith("verifier.example")
         assert copy.count(b"dkim=pass") == 2, copy.decode()
@@ -87,6 +101,22 @@ def test_between_real_servers(tmp_path: Path, authority: Authority, dovecot_serv
         receipts = [as_sent(octets) for octets in dovecot_server.maildir(author).wait(2)]
         assert {"delivered", "submitted"} <= {header(r, "Wasl-Receipt") for r in receipts}
         assert {header(r, "Return-Path") for r in receipts} == {"<>"}
+        # RFC 3461 §4: what the author's server asked with comes back letter for letter, and so did what
+        # Wasl asked the next server with.
+        assert {header(r, "In-Reply-To") for r in receipts} == {message_id}
+        for told in (r for r in receipts if header(r, "Wasl-Receipt") == "delivered"):
+            assert b"\nOriginal-Envelope-Id: Case+kEpt\r\n" in told
+            assert b"\nOriginal-Recipient: rfc822; The.Diwan@MOH.gov.example\r\n" in told
+        kept = [path.read_bytes() for path in (front.house.data / "archive").rglob("*.eml")]
+        (report,) = [
+            o for o in kept if b"Reporting-MTA: dns; mail.moh.gov.example" in o and number.encode() in o
+        ]
+        assert b"\nOriginal-Recipient: rfc822;The.Diwan@MOH.gov.example\r\n" in report
+
+        assert body(theirs) == body(answer)
+        assert header(theirs, "Wasl-Letter") == front.letter(answer_id).number
+        assert front.letter(answer_id).number.startswith("MOJ/")
+        front.wait_standing(answer_id, diwan, "sent", 3, "open")
         front.verify()
 
 
