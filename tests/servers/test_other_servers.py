@@ -101,7 +101,7 @@ def resolver(server: NameServer) -> dns.resolver.Resolver:
     made = dns.resolver.Resolver(configure=False)
     made.nameservers = [server.host]
     made.port = server.port
-    made.lifetime = 0.5
+    made.lifetime = 20
     return made
 
 
@@ -121,6 +121,7 @@ def test_the_name_server_answers_from_its_table() -> None:
             ask.resolve("mof.example", "MX")
         with pytest.raises(dns.resolver.NoNameservers):
             ask.resolve("bad.example", "TXT")
+        ask.lifetime = 0.5
         with pytest.raises(dns.resolver.LifetimeTimeout):
             ask.resolve("slow.example", "TXT")
         assert ("mof.example", "TXT") in server.asked

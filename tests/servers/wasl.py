@@ -9,14 +9,18 @@ How it fails: :class:`ServerFailed` carries what the command or the gateway wrot
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +130,20 @@ def new_house(
     more = ["--agencies", str(agencies)] if agencies else []
     said = wasl("init", str(root), "--hostname", hostname, "--relay", relay, "--json", *more)
     return House(root=root), json.loads(said)
+
+
+@cache
+def _model(hostname: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="wasl-house-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    house, _ = new_house(folder / "gateway", hostname=hostname)
+    return house.root
+
+
+def copied_house(root: Path, *, hostname: str = "wasl.gov.example") -> House:
+    """A gateway as ``wasl init`` makes it, made so once a process: the others are copies of it."""
+    shutil.copytree(_model(hostname), root)
+    return House(root=root)
 
 
 @dataclass(frozen=True, kw_only=True)

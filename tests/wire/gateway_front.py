@@ -8,17 +8,13 @@ would, never through the gateway's own memory.
 
 from __future__ import annotations
 
-import atexit
-import shutil
 import signal
 import smtplib
 import socket
 import ssl
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +24,9 @@ from sqlalchemy import Engine, select
 
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
-from tests.servers.place import wait_until
+from tests.servers.place import PATIENCE, wait_until
 from tests.servers.sink import Received, Sink, smtp_sink
-from tests.servers.wasl import House, Wasl, new_house, serving
+from tests.servers.wasl import House, Wasl, copied_house, serving
 from tests.wire.wire_letters import header, stuffed
 from tracker import schema
 
@@ -101,7 +97,7 @@ class Front:
     def session(self, agency: Agency | str = MOF, helo: str = "mail.example") -> Iterator[smtplib.SMTP]:
         """A session on the relay port from an agency's network, after EHLO."""
         source = agency if isinstance(agency, str) else agency.bind
-        with smtplib.SMTP("127.0.0.1", self.wasl.relay, helo, 30, (source, 0)) as smtp:
+        with smtplib.SMTP("127.0.0.1", self.wasl.relay, helo, PATIENCE, (source, 0)) as smtp:
             smtp.command_encoding = "utf-8"
             smtp.ehlo()
             yield smtp
@@ -109,7 +105,7 @@ class Front:
     @contextmanager
     def signed_in(self, user: str, password: str) -> Iterator[smtplib.SMTP]:
         """A session on the submission port, after STARTTLS and AUTH."""
-        with smtplib.SMTP("127.0.0.1", self.wasl.submission, "desk.example", 30) as smtp:
+        with smtplib.SMTP("127.0.0.1", self.wasl.submission, "desk.example", PATIENCE) as smtp:
             smtp.command_encoding = "utf-8"
             smtp.starttls(context=self.authority.client())
             smtp.ehlo()
@@ -297,21 +293,49 @@ def transaction(
     return answer[0], answer[1].decode("utf-8", "replace")
 
 
-@cache
-def _model(hostname: str) -> Path:
-    """A house made by ``wasl init``, once a process: the others are copies of it."""
-    folder = Path(tempfile.mkdtemp(prefix="wasl-house-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    house, _ = new_house(folder / "gateway", hostname=hostname)
-    return house.root
-
-
 def _house(root: Path, hostname: str, relay: int) -> House:
-    shutil.copytree(_model(hostname), root)
-    house = House(root=root)
+    house = copied_house(root, hostname=hostname)
     text = house.settings.read_text("utf-8")
     house.settings.write_text(text.replace('"127.0.0.1:0"', f'"127.0.0.1:{relay}"', 1), "utf-8")
     return house
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Keys:
+    """What ``wasl keys make`` left: the files it wrote, the lines of the agency's file, the DNS records."""
+
+    root: Path
+    files: Mapping[Path, bytes]
+    lines: str
+    records: Mapping[str, str]
+
+
+_made: list[_Keys] = []
+
+
+def _keys_of_mof(house: House) -> Mapping[str, str]:
+    """Give MOF its DKIM keys, made by the command once a process; the records."""
+    if _made:
+        (keys,) = _made
+        for path, octets in keys.files.items():
+            (house.root / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (house.root / path).write_bytes(octets)
+            (house.root / path).chmod(0o600)
+        house.agency("MOF", keys.lines.replace(str(keys.root), str(house.root)))
+        return keys.records
+    before = set(house.root.rglob("*"))
+    records = house.keys("MOF")
+    new = [path for path in house.root.rglob("*") if path not in before and path.is_file()]
+    text = (house.root / "agencies" / "mof.yaml").read_text("utf-8")
+    _made.append(
+        _Keys(
+            root=house.root,
+            files={path.relative_to(house.root): path.read_bytes() for path in new},
+            lines=text[text.index("dkim:") :],
+            records=records,
+        )
+    )
+    return records
 
 
 @contextmanager
@@ -364,7 +388,7 @@ def gateway_front(
                 lines = hop(sink.port, "lmtp" if sink.lmtp else "smtp")
             house.agency(agency.code, agency.lines(lines))
         house.agency(UNCONNECTED.code, UNCONNECTED.lines(""))
-        dkim_records = house.keys("MOF")
+        dkim_records = _keys_of_mof(house)
         if people is not None:
             sign_in = f"kind: imap, host: 127.0.0.1, port: {people.imap_port}, tls: none"
             house.agency("MOF", f"sign_in: {{{sign_in}}}\n")
@@ -378,5 +402,5 @@ def gateway_front(
 
 def raw_session(port: int, context: ssl.SSLContext | None = None) -> socket.socket:
     """A bare connection, for what no client library would send."""
-    sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+    sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     return context.wrap_socket(sock, server_hostname="localhost") if context else sock

@@ -65,7 +65,7 @@ def test_an_authority_file_that_is_none_is_words_not_an_exception(tmp_path: Path
 
 def test_dkim_records(names: NameServer, tmp_path: Path) -> None:
     rsa, ed = (file.key for file in make_keys(tmp_path, "mof.example", "t"))
-    ask = resolver([Endpoint(names.host, names.port)], 1.0)
+    ask = resolver([Endpoint(names.host, names.port)], 20.0)
     assert published(rsa, ask).endswith("is not published")
     names.add(record_name(rsa), "TXT", record_value(rsa))
     names.add(record_name(ed), "TXT", "some other record", record_value(ed))
@@ -84,7 +84,7 @@ def test_dkim_records(names: NameServer, tmp_path: Path) -> None:
 def test_wrong_dkim_records(names: NameServer, records: list[str], said: str) -> None:
     key = SigningKey.of(Ed25519PrivateKey.generate(), domain="mof.example", selector="t")
     names.add(record_name(key), "TXT", *records)
-    assert said in published(key, resolver([Endpoint(names.host, names.port)], 1.0))
+    assert said in published(key, resolver([Endpoint(names.host, names.port)], 20.0))
 
 
 @pytest.mark.parametrize("how", [SILENT, SERVFAIL])
@@ -96,7 +96,7 @@ def test_a_name_server_that_fails_is_words_not_an_exception(names: NameServer, h
 
 def test_name_servers_that_answer_and_those_that_do_not(names: NameServer) -> None:
     names.fail("broken.example", SERVFAIL)
-    ask = resolver([Endpoint(names.host, names.port)], 0.5)
+    ask = resolver([Endpoint(names.host, names.port)], 20.0)
     assert silent(ask, "wasl.example") == [] and silent(ask, "broken.example") == []  # any answer is one
     nobody = resolver([Endpoint("127.0.0.1", free_port("127.0.0.1"))], 0.5)
     ((place, why),) = silent(nobody, "wasl.example")

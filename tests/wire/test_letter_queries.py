@@ -152,7 +152,7 @@ def test_accounts_and_audit_on_both_databases(record_url: str) -> None:
         session = accounts.session(conn, token)
         assert session is not None
         assert session.account == made
-        assert accounts.session(conn, token[:-1] + "x") is None
+        assert accounts.session(conn, token[:-1] + ("A" if token[-1] != "A" else "Q")) is None
         assert accounts.session(conn, token, at_us=session.expires_us) is None
     with store.writer.begin() as conn:
         accounts.set_password(conn, "rana", "quite another sentence", must_change=True)
@@ -284,10 +284,10 @@ def test_a_search_without_index_stops_in_time_and_goes_on_from_there(many: Store
             page = queries.letters(conn, ALL, parse("نادرة"), zone=ZONE, before_id=page.next, seconds=0)
             seen += [letter.id for letter in page.letters]
             steps += 1
-        whole = queries.letters(conn, ALL, parse("نادرة"), zone=ZONE)
+        whole = queries.letters(conn, ALL, parse("نادرة"), zone=ZONE, seconds=600)
         assert seen == [letter.id for letter in whole.letters]
         assert len(seen) == 3
         assert steps >= 3
-        two_ends = queries.letters(conn, MOF, parse("is:failed"), zone=ZONE)
+        two_ends = queries.letters(conn, MOF, parse("is:failed"), zone=ZONE, seconds=600)
         assert len(two_ends.letters) == 4
         assert two_ends.next is None

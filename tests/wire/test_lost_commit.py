@@ -77,7 +77,8 @@ def test_what_was_rolled_back_leaves_nothing_to_look_for(record: Record, postgre
     assert len(record.accept_desk._doubtful) == 0
     with record.store.writer.begin() as conn:
         conn.execute(text("ALTER TABLE away RENAME TO ledger_pending"))
-    assert record.accept(a).number == "MOF/2026/000001"
+    number = record.accept(a).number
+    assert number is not None and number.endswith("/000001"), "the failed one took none"
     assert len(list(record.archive.keys())) == 1
 
 

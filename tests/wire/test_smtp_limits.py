@@ -13,7 +13,7 @@ import pytest
 from gateway.desk import WireLimits
 from gateway.smtp_listener import SmtpListener
 from gateway.tally import Tally, address_group, plain_address
-from tests.wire.wire_desk import LOOPS, Client, house, play, run
+from tests.wire.wire_desk import LOOPS, Client, house, play, run, until
 from tracker.model import Door
 
 ENVELOPE = "C: MAIL FROM:<a@mof.example>\nS: 250 2.1.0\nC: RCPT TO:<b@moh.example>\nS: 250 2.1.5\n"
@@ -34,7 +34,7 @@ def test_too_many_connections_from_one_address(tmp_path: Path) -> None:
             await play(first, LETTER)
             await play(first, "C: QUIT\nS: 221\nX")
             first.close()
-            await asyncio.sleep(0.02)
+            await until(lambda: h.listener.tally.connections < 2)
             async with await h.greeted() as fourth:
                 await play(fourth, LETTER)
             second.close()
@@ -51,7 +51,7 @@ def test_the_cap_over_all_holds_over_all_doors(tmp_path: Path) -> None:
         ):
             async with await one.greeted(), await other.call() as refused:
                 assert (await refused.reply()).startswith("421 4.7.0")
-            await asyncio.sleep(0.02)
+            await until(lambda: not tally.connections)
             async with await other.greeted() as client:
                 await play(client, LETTER)
 
@@ -109,13 +109,12 @@ def test_many_letters_in_one_session(tmp_path: Path) -> None:
 
 def test_a_letter_that_takes_too_long(tmp_path: Path) -> None:
     async def main() -> None:
-        given = limits(data_time=0.4, data_rate=1, letter_time=0.8)
+        given = limits(data_time=60, data_rate=1, letter_time=0.8)  # only the whole letter's time runs out
         async with house(tmp_path, limits=given) as h, await h.greeted() as client:
             await play(client, ENVELOPE + "C: DATA\nS: 354")
             dripping = asyncio.create_task(drip(client, b"x" * 1000, 0.05))
-            began = time.monotonic()
             assert (await client.reply()).startswith("421 4.4.2")
-            assert 0.7 < time.monotonic() - began < 2
+            assert not dripping.done()
             dripping.cancel()
 
     run("uvloop", main())
@@ -177,7 +176,7 @@ def test_octets_in_flight(tmp_path: Path) -> None:
             await play(first, ENVELOPE + "C: DATA\nS: 354")
             await first.send(b"x" * 4000)
             await play(second, ENVELOPE + "C: DATA\nS: 354")
-            await asyncio.sleep(0.02)
+            await until(lambda: h.listener.tally.octets >= 4000)
             await second.send(b"x" * 2000 + b"\r\n.\r\n")
             await play(second, "S: 452 4.3.1\nC: MAIL FROM:<a@mof.example> SIZE=2000\nS: 452 4.3.1")
             await first.send(b"\r\n.\r\n")
@@ -194,10 +193,10 @@ def test_octets_in_flight(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_an_idle_client_is_told_and_closed(loop: str, tmp_path: Path) -> None:
     async def main() -> None:
-        async with house(tmp_path, limits=limits(command_time=0.3)) as h, await h.greeted() as client:
-            began = time.monotonic()
+        began = time.monotonic()
+        async with house(tmp_path, limits=limits(command_time=0.5)) as h, await h.greeted() as client:
             await play(client, "S: 421 4.4.2\nX")
-            assert 0.2 < time.monotonic() - began < 1.5
+            assert 0.5 <= time.monotonic() - began < 50
 
     run(loop, main())
 
@@ -213,11 +212,10 @@ async def drip(client: Client, octets: bytes, every: float) -> None:
 
 def test_a_command_that_comes_octet_by_octet(tmp_path: Path) -> None:
     async def main() -> None:
-        async with house(tmp_path, limits=limits(command_time=0.4)) as h, await h.greeted() as client:
-            dripping = asyncio.create_task(drip(client, b"NOOP " + b"x" * 1000, 0.02))
-            began = time.monotonic()
+        async with house(tmp_path, limits=limits(command_time=0.5)) as h, await h.greeted() as client:
+            dripping = asyncio.create_task(drip(client, b"NOOP " + b"x" * 100_000, 0.02))
             assert (await client.reply()).startswith("421 4.4.2")
-            assert time.monotonic() - began < 1.5
+            assert not dripping.done(), "an octet now and then does not draw it out"
             dripping.cancel()
 
     run("uvloop", main())
@@ -225,11 +223,10 @@ def test_a_command_that_comes_octet_by_octet(tmp_path: Path) -> None:
 
 def test_content_that_comes_octet_by_octet_while_others_send(tmp_path: Path) -> None:
     async def main() -> None:
-        given = limits(data_time=0.4, data_rate=10_000)
+        given = limits(data_time=1.0, data_rate=10_000)
         async with house(tmp_path, limits=given) as h, await h.greeted() as slow:
             await play(slow, ENVELOPE + "C: DATA\nS: 354")
-            dripping = asyncio.create_task(drip(slow, b"x" * 1000, 0.02))
-            began = time.monotonic()
+            dripping = asyncio.create_task(drip(slow, b"x" * 100_000, 0.02))
             answer = asyncio.create_task(slow.reply())
             sent = 0
             while not answer.done():
@@ -237,8 +234,8 @@ def test_content_that_comes_octet_by_octet_while_others_send(tmp_path: Path) -> 
                     await play(other, LETTER)
                     sent += 1
             assert answer.result().startswith("421 4.4.2")
-            assert time.monotonic() - began < 5
-            assert sent > 5 and len(h.desk.letters) == sent
+            assert not dripping.done()
+            assert sent and len(h.desk.letters) == sent
             dripping.cancel()
 
     run("uvloop", main())
@@ -256,7 +253,7 @@ def test_an_idle_sender_of_content(tmp_path: Path) -> None:
 def test_a_session_ends_in_time(tmp_path: Path) -> None:
     async def main() -> None:
         async with (
-            house(tmp_path, limits=limits(session_time=0.2, linger_time=0.2)) as h,
+            house(tmp_path, limits=limits(session_time=1.0, linger_time=0.2)) as h,
             await h.greeted() as client,
         ):
             await play(client, LETTER)
@@ -286,9 +283,9 @@ def test_a_client_that_never_reads(loop: str, tmp_path: Path) -> None:
                     sent += 6000
 
             with pytest.raises((ConnectionError, TimeoutError)):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     await flood()
-            assert not h.listener.sessions
+            await until(lambda: not h.listener.sessions)
             assert sent < 50_000_000
             sock.close()
 
@@ -302,8 +299,7 @@ def test_connections_that_say_nothing_and_reset(tmp_path: Path) -> None:
                 sock = socket.create_connection(("127.0.0.1", h.port))
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 sock.close()
-            await asyncio.sleep(0.1)
-            assert not h.listener.sessions and h.listener.tally.connections == 0
+            await until(lambda: not h.listener.sessions and h.listener.tally.connections == 0)
             async with await h.greeted() as client:
                 await play(client, LETTER)
 

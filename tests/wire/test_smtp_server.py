@@ -10,7 +10,7 @@ import pytest
 
 from gateway.desk import WireLimits
 from gateway.smtp_data import Content
-from tests.wire.wire_desk import ENVELOPE, LOOPS, Client, Closed, House, Taken, house, play, run
+from tests.wire.wire_desk import ENVELOPE, LOOPS, Client, Closed, House, Taken, house, play, run, until
 from tracker.archive import Octets, Spool
 from tracker.model import NULL_PATH, Connection
 from tracker.reply import Reply
@@ -415,9 +415,8 @@ def test_a_client_that_resets_after_the_final_dot_cancels_nothing(loop: str, tmp
                 await started.wait()
                 client.writer.transport.abort()
             await done.wait()
-            await asyncio.sleep(0.05)
+            await until(lambda: h.desk.letters and not h.listener.sessions)
             assert len(h.desk.letters) == 1
-            assert not h.listener.sessions
 
     run(loop, main())
 
@@ -484,7 +483,7 @@ def test_stop_tells_the_living_and_finishes_letters(loop: str, tmp_path: Path) -
             await play(sending, ENVELOPE + "C: DATA\nS: 354\nC: x\nC: .")
             await play(late, ENVELOPE + "C: DATA\nS: 354\nC: y")
             await started.wait()
-            stop = asyncio.create_task(h.listener.stop(5))
+            stop = asyncio.create_task(h.listener.stop(60))
             await play(waiting, "S: 421 4.3.2\nX")
             await play(sending, "S: 250 2.0.0 Taken 1\nS: 421 4.3.2\nX")
             await play(late, "C: .\nS: 250 2.0.0 Taken 2\nS: 421 4.3.2\nX")
@@ -500,21 +499,22 @@ def test_stop_tells_the_living_and_finishes_letters(loop: str, tmp_path: Path) -
 def test_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path) as h:
-            release = asyncio.Event()
+            release, begun = asyncio.Event(), asyncio.Event()
 
             async def stuck() -> None:
+                begun.set()
                 await release.wait()
 
             h.desk.on_letter = stuck
             stuck_client, slow = await h.greeted(), await h.greeted()
             await play(stuck_client, ENVELOPE + "C: DATA\nS: 354\nC: x\nC: .")
             await play(slow, ENVELOPE + "C: DATA\nS: 354\nC: half a letter")
-            await asyncio.sleep(0.05)
+            await begun.wait()
             assert await h.listener.stop(0.1) == 1
             await play(slow, "S: 421 4.3.2\nX")
             # The letter that was being committed is not undone: its task goes on.
             release.set()
-            await asyncio.sleep(0.05)
+            await until(lambda: h.desk.letters)
             assert len(h.desk.letters) == 1
             for client in (stuck_client, slow):
                 client.close()

@@ -31,7 +31,7 @@ def run(loop: str, main: Coroutine[Any, Any, Any]) -> Any:
 
     async def watched() -> Any:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             return await main
 
     factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
@@ -200,6 +200,12 @@ async def house(
         assert listener.tally.octets == 0
         assert listener.tally.connections == 0
         assert not listener.tally.by_account
+
+
+async def until(found: Callable[[], object]) -> None:
+    """Wait for what nobody tells of; the test ends when it does not come."""
+    while not found():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 async def play(client: Client, transcript: str) -> None:
