@@ -5,9 +5,9 @@
    and noted; what proves nothing goes to the worklist with its reason.
 3. An out-of-office answer, or a refusal that calls itself a read receipt, is noted and, like a person's
    own words, forwarded to the author.
-A repeat of the same report adds nothing; of read receipts, which a client may make anew each time it
-shows a letter, neither does one that tells what is known: it is not even kept. Raises what the record
-raises: the peer then gets 4xx and sends again, and nothing is noted twice.
+A repeat of the same report adds what was not noted yet and nothing else; of read receipts, which a client
+may make anew each time it shows a letter, one that tells what is known is not even kept. Raises what the
+record raises: the peer then gets 4xx and sends again, and nothing is noted twice.
 """
 
 from __future__ import annotations
@@ -79,6 +79,10 @@ class Inbound:
 
         ``agencies``: those whose server hands it in, several where they share one.
         """
+        # Other recipients of the same transaction have an acceptance of their own: one of theirs with the
+        # same envelope would be taken for a repeat of this one.
+        to = frozenset(addresses)
+        envelope = replace(envelope, recipients=tuple(r for r in envelope.recipients if r.address in to))
         view = octets.view()
         reading: Reading = await self._loop.run_in_executor(self._executor, reading_of.read, view)
         tokens = [t for a in addresses if (t := self._reverse_path.parse(a)) is not None]
@@ -129,12 +133,12 @@ class Inbound:
         )
         accepted: Accepted = await self._crossing.at_record(self._record.accept_desk, acceptance)
         report = id_text(accepted.letter_id)
-        if accepted.repeat and await self._known(sent, report):
-            return report
+        known: matching.Told = await self._known(sent, report) if accepted.repeat else matching.Told()
         for note in notes:
-            told = replace(note, detail={"report": report, **note.detail})
-            await self._crossing.at_record(self._record.note_desk, told)
-        if strays:
+            if (note.delivery_id, note.event.value) not in known.events:
+                told = replace(note, detail={"report": report, **note.detail})
+                await self._crossing.at_record(self._record.note_desk, told)
+        if strays and not known.unclear:
             strays = [replace(stray, detail={"report": report, **stray.detail}) for stray in strays]
             items = self._unclear(reading, strays, sent, headers, envelope, acceptance)
             await self._crossing.write(lambda conn: worklist.add(conn, items))
@@ -224,9 +228,12 @@ class Inbound:
                 )
         return tuple(drafts.values())
 
-    async def _known(self, sent: Sequence[matching.Sent], report: str) -> bool:
+    async def _known(self, sent: Sequence[matching.Sent], report: str) -> matching.Told:
         ids = sorted({s.letter_id for s in sent})
-        return bool(await self._crossing.write(lambda conn: matching.already_noted(conn, ids, report)))
+        known: matching.Told = await self._crossing.write(
+            lambda conn: matching.already_noted(conn, ids, report)
+        )
+        return known
 
     def _unclear(
         self,

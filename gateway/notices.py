@@ -4,6 +4,10 @@ Claim, do, note again: the record says what is due, :mod:`tracker.receipts` comp
 is accepted in the same transaction that settles the receipt, so that a crash neither loses nor
 repeats one. A receipt that carries a proof waits for its checkpoint, which is signed here when one
 is needed. Receipts go out with a null reverse-path and never earn a receipt.
+
+How it fails: while the record or the archive cannot be read, what is due stays due. A letter whose octets
+stay unreadable for ``UNREADABLE_US``, or are gone, is told of without its header. What cannot be composed
+for another reason is set aside, which the log says.
 """
 
 from __future__ import annotations
@@ -21,13 +25,14 @@ from gateway.own_mail import OwnMail, OwnPost
 from policies.chain import Policy
 from policies.directory import Agency, Directory
 from tracker import due_receipts, rule_notice
-from tracker.due_receipts import NOTIFY, Bundle, DeliveryRow, DueReceipt
+from tracker.archive import ArchiveMissing
+from tracker.due_receipts import NOTIFY, Bundle, DeliveryRow, DueReceipt, LetterRow
 from tracker.evidence_record import Evidence, evidence_file, evidence_record
 from tracker.header import scan
 from tracker.ledger import EvidenceRow, Ledger, opening, proof_text
 from tracker.model import Address, AddressError, DeliveryKind, now_us
 from tracker.notice import GatewayIdentity, Kind, LetterFacts, Notice, RecipientFacts
-from tracker.outage import Outage
+from tracker.outage import Outage, in_a_line, is_outage
 from tracker.receipt_due import ReceiptSettings
 from tracker.receipts import compose
 from tracker.reply import EnhancedStatus, Reply, ReplyError
@@ -36,6 +41,7 @@ from tracker.states import Event, Grade
 
 _log = logging.getLogger("wasl.notices")
 
+UNREADABLE_US = 3_600_000_000  # how long a receipt waits for the octets of its letter
 RETURNED = 1_000_000  # octets: a larger letter comes back as its header only, whatever RET said
 _HEAD = 65_536
 
@@ -81,6 +87,7 @@ class Notices:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._outage = Outage(_log, "receipts cannot be sent")
+        self._unread = Outage(_log, "letters that receipts tell of cannot be read")
 
     async def run(self) -> None:
         """Send what is due until :meth:`stop`."""
@@ -148,7 +155,11 @@ class Notices:
                     notice = self._notice(bundle, to)
                     evidence, proof = self._proof(conn, bundle, notice)
                     made.append(_Made(bundle, to, compose(replace(notice, evidence=evidence, proof=proof))))
-                except Exception:
+                except OSError as error:  # of the archive: what is due stays due, and others go out
+                    self._unread.failed(error)
+                except Exception as error:
+                    if is_outage(error):
+                        raise
                     _log.exception("the receipt %s cannot be composed; set aside", bundle.receipts[0].id)
                     hopeless += bundle.receipts
         return made, hopeless
@@ -224,15 +235,13 @@ class Notices:
         head = b""
         original: bytes | None = None
         if kind is not Kind.SUBMITTED:
-            octets = self._record.archive.open(letter.archive_key)
             try:
-                view = octets.view()
-                headers = scan(view)
-                head = bytes(view[: min(headers.body_start, _HEAD)])
-                if kind is Kind.FAILED and letter.ret == "FULL" and octets.size <= RETURNED:
-                    original = bytes(view)
-            finally:
-                octets.close()
+                head, original = self._original(letter, kind is Kind.FAILED)
+            except OSError as error:
+                waited = now_us() - min(r.due_us for r in bundle.receipts)
+                if not isinstance(error, ArchiveMissing) and 0 <= waited < UNREADABLE_US:
+                    raise
+                _log.error("a receipt goes without its letter's header: %s", in_a_line(error))
         return Notice(
             kind=kind,
             gateway=self._settings.gateway,
@@ -257,6 +266,17 @@ class Notices:
             original=original,
             to=() if to == (author,) else to,
         )
+
+    def _original(self, letter: LetterRow, failed: bool) -> tuple[bytes, bytes | None]:
+        """The letter's header, and the whole where it comes back (RFC 3461 §4.3); raises OSError."""
+        octets = self._record.archive.open(letter.archive_key)
+        try:
+            view = octets.view()
+            head = bytes(view[: min(scan(view).body_start, _HEAD)])
+            whole = failed and letter.ret == "FULL" and octets.size <= RETURNED
+            return head, bytes(view) if whole else None
+        finally:
+            octets.close()
 
     def _recipient(self, receipt: DueReceipt, d: DeliveryRow) -> RecipientFacts:
         detail = receipt.detail

@@ -11,11 +11,11 @@ not held against the clock, which may have been set back since.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tracker import schema
@@ -103,30 +103,38 @@ class Bundle:
 def due(
     conn: Connection, now_us: int, *, settings: ReceiptSettings, digest_us: int, limit: int = 100
 ) -> list[Bundle]:
-    """What is to be sent now, oldest first; at most about ``limit`` receipts are looked at."""
-    rows = _due_rows(conn, now_us, limit)
-    if not rows:
-        return []
-    letters = {i: _letter(conn, i) for i in dict.fromkeys(r.letter_id for r in rows)}
+    """What is to be sent now, oldest first: about ``limit`` receipts, and as many in one digest at most.
+
+    What a letter's digest still gathers keeps nobody else's receipts waiting, however much it is.
+    """
     out: list[Bundle] = []
-    waiting: dict[tuple[int, str], list[DueReceipt]] = {}
-    for row in rows:
-        letter = letters[row.letter_id]
-        if letter is None:
-            continue
-        told = sum(d.kind != DeliveryKind.PASS.value for d in letter.deliveries)
-        if row.delivery_id and _gathered(letter, row, told, settings):
-            waiting.setdefault((row.letter_id, row.recipient), []).append(row)
-        else:
-            out.append(Bundle(letter=letter, receipts=(row,)))
-    for (letter_id, _), lot in waiting.items():
-        letter = letters[letter_id]
-        if letter is None:
-            continue
-        complete = {r.delivery_id for r in lot} >= {d.id for d in letter.deliveries if d.state != "refused"}
-        if complete or not 0 <= now_us - min(r.due_us for r in lot) < digest_us:
-            out.append(Bundle(letter=letter, receipts=tuple(lot)))
-    return out
+    passed: set[int] = set()  # letters that gather
+    kinds: set[str] = set()  # and what they gather
+    while True:
+        rows = _due_rows(conn, now_us, limit, passed, kinds)
+        letters = {i: _letter(conn, i) for i in dict.fromkeys(r.letter_id for r in rows)}
+        waiting: dict[tuple[int, str], list[DueReceipt]] = {}
+        for row in rows:
+            letter = letters[row.letter_id]
+            if letter is None:
+                continue
+            told = sum(d.kind != DeliveryKind.PASS.value for d in letter.deliveries)
+            if row.delivery_id and _gathered(letter, row, told, settings):
+                waiting.setdefault((row.letter_id, row.recipient), []).append(row)
+            else:
+                out.append(Bundle(letter=letter, receipts=(row,)))
+        for (letter_id, _), lot in waiting.items():
+            letter = letters[letter_id]
+            if letter is None:
+                continue
+            passed.add(letter_id)
+            kinds |= {r.kind for r in lot}
+            due_of = {r.delivery_id for r in lot}
+            complete = due_of >= {d.id for d in letter.deliveries if d.state != "refused"}
+            if complete or not 0 <= now_us - min(r.due_us for r in lot) < digest_us:
+                out.append(Bundle(letter=letter, receipts=tuple(lot)))
+        if len(rows) < limit or not waiting or sum(len(b.receipts) for b in out) >= limit:
+            return out
 
 
 def _gathered(letter: LetterRow, row: DueReceipt, told: int, settings: ReceiptSettings) -> bool:
@@ -153,9 +161,13 @@ def uncovered(conn: Connection) -> bool:
     return waiting is not None
 
 
-def _due_rows(conn: Connection, now_us: int, limit: int) -> list[DueReceipt]:
+def _due_rows(
+    conn: Connection, now_us: int, limit: int, passed: Collection[int], kinds: Collection[str]
+) -> list[DueReceipt]:
+    """The oldest of what is due, without receipts of these kinds about these letters."""
     r, e, le = schema.receipt.c, schema.evidence.c, schema.ledger_entry.c
     covered = conn.execute(select(func.max(schema.checkpoint.c.size))).scalar() or 0
+    others = true() if not passed else r.letter_id.not_in(list(passed)) | r.kind.not_in(list(kinds))
     rows = conn.execute(
         select(
             r.id, r.letter_id, r.delivery_id, r.kind, r.recipient, r.evidence_id, r.due_us,
@@ -165,6 +177,7 @@ def _due_rows(conn: Connection, now_us: int, limit: int) -> list[DueReceipt]:
         .outerjoin(schema.ledger_entry, le.evidence_id == r.evidence_id)
         .where(r.state == "due", (le.seq < covered) | e.id.is_(None))
         .where((r.kind == Event.SUBMITTED.value) | _astray(now_us) | ~_acceptance_under_way())
+        .where(others)
         .order_by(r.due_us, r.id)
         .limit(limit)
     )  # fmt: skip

@@ -72,6 +72,14 @@ class Stray:
     detail: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the record has of one report already: part of it, if its noting was broken off."""
+
+    events: frozenset[tuple[int, str]] = frozenset()  # delivery and event
+    unclear: bool = False  # what it does not prove is on the worklist
+
+
 def by_delivery(conn: Connection, delivery_id: int) -> list[Sent]:
     """The one delivery of a return address."""
     return _sent(conn, schema.delivery.c.id == delivery_id)
@@ -120,16 +128,23 @@ def _sent(conn: Connection, condition: Any) -> list[Sent]:
     ]
 
 
-def already_noted(conn: Connection, letters: Sequence[int], report: str) -> bool:
-    """True when evidence of this very report stands in the record of these letters, or on the worklist."""
+def already_noted(conn: Connection, letters: Sequence[int], report: str) -> Told:
+    """What stands of this very report in the record of these letters, and on the worklist."""
     e, w = schema.evidence.c, schema.worklist.c
-    told = select(e.detail).where(e.letter_id.in_(letters), e.source.in_(("dsn", "mdn", "auto-reply")))
-    unclear = select(w.detail).where(w.letter_id.in_(letters))
-    return any(
-        isinstance(row.detail, dict) and row.detail.get("report") == report
-        for asked in (told, unclear)
-        for row in conn.execute(asked)
+    told = select(e.delivery_id, e.event, e.detail).where(
+        e.letter_id.in_(letters), e.source.in_(("dsn", "mdn", "auto-reply"))
     )
+    unclear = select(w.detail).where(w.letter_id.in_(letters))
+    return Told(
+        events=frozenset(
+            (row.delivery_id or 0, row.event) for row in conn.execute(told) if _is_of(row.detail, report)
+        ),
+        unclear=any(_is_of(detail, report) for detail in conn.scalars(unclear)),
+    )
+
+
+def _is_of(detail: Any, report: str) -> bool:
+    return isinstance(detail, dict) and detail.get("report") == report
 
 
 def from_reports(

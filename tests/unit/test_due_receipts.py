@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.records import HOUR, claim, letter, sent
 from tracker import due_receipts
-from tracker.acceptance import DeliveryDraft
+from tracker.acceptance import Acceptance, DeliveryDraft
 from tracker.due_receipts import FIRST_US
 from tracker.model import NULL_PATH, Address, DeliveryKind, Door, Envelope, LetterKind, Recipient, now_us
 from tracker.model import Connection as Peer
@@ -17,7 +19,7 @@ from tracker.states import Event
 AUTHOR = Recipient(address=Address.parse("a@mof.gov.example"))
 
 
-def due(record: Record, at: int | None = None, gather: int = 5) -> list[list[str]]:
+def due(record: Record, at: int | None = None, gather: int = 5, limit: int = 100) -> list[list[str]]:
     record.checkpoint()
     with record.read() as conn:
         bundles = due_receipts.due(
@@ -25,6 +27,7 @@ def due(record: Record, at: int | None = None, gather: int = 5) -> list[list[str
             at or now_us(),
             settings=ReceiptSettings(gather_above=gather),
             digest_us=HOUR,
+            limit=limit,
         )
     return [[one.kind for one in bundle.receipts] for bundle in bundles]
 
@@ -105,3 +108,21 @@ def send_first(record: Record) -> None:
             sent(record, out, Event.RELAYED)
         else:
             sent(record, out, Event.ATTEMPTED)
+
+
+def test_what_a_large_letter_gathers_keeps_no_other_receipt_waiting(record: Record) -> None:
+    def asking(a: Acceptance, *events: str) -> Acceptance:
+        return replace(a, deliveries=tuple([replace(d, asks=events) for d in a.deliveries]))
+
+    record.accept(
+        asking(letter(record, *[f"u{n}@moh.gov.example" for n in range(12)]), "delivered", "failed")
+    )
+    several = claim(record)
+    for found in several[:10]:
+        sent(record, found, Event.DELIVERED)
+    small = letter(record, message_id="<2@mof>", text=b"From: a@mof.gov.example\r\n\r\nsmall\r\n")
+    record.accept(asking(small, "failed"))
+    for found in [several[10], *claim(record)]:
+        sent(record, found, Event.FAILED)
+    assert due(record, limit=5) == [["failed"], ["failed"]]
+    assert due(record, now_us() + HOUR + 1_000_000, limit=5) == [["delivered"] * 5]
