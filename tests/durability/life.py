@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,7 +30,7 @@ from tests.durability.letter import SMALL, Letter
 from tests.faults.faultfs import FaultFs
 from tests.servers.place import Child, Place, ServerFailed, read_log, wait_until
 from tests.servers.sink import Answer, Sink, smtp_sink
-from tests.servers.wasl import House, Wasl, new_house, serving
+from tests.servers.wasl import House, Wasl, copied_house, serving
 from tracker import schema
 from tracker.archive import Archive
 from tracker.audit_ledger import verify_store
@@ -40,6 +41,7 @@ from tracker.store import Store
 # Without PIPELINING each command is a call of its own, so that each can be the last one.
 KEYWORDS = ("8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "SIZE 0")
 BUSY = 90.0  # seconds; a machine with other work to do takes its time
+LATER = b"450 4.2.0 later"
 
 
 class Lives:
@@ -138,6 +140,25 @@ class Lives:
     def at(self, verb: str, act: Callable[[], Answer]) -> None:
         """Do ``act`` in the sink when ``verb`` comes next; its answer is the sink's."""
         self._script[verb] = act
+
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Let the sink answer every MAIL with 450 for the time of the block."""
+        before = self.sink.script
+        self.sink.script = lambda verb, line: LATER if verb == "MAIL" else before(verb, line)
+        try:
+            yield
+        finally:
+            self.sink.script = before
+
+    def wait_put_off(self) -> None:
+        """Wait until the record has it that the next hop said so."""
+        wait_until(
+            lambda: (State.QUEUED.value, LATER.decode()) in self.open_deliveries(),
+            "the 450",
+            timeout=BUSY,
+            hint=lambda: f"{self.open_deliveries()}\n{self.last_log()}",
+        )
 
     def _asked(self, verb: str, line: bytes) -> Answer:
         act = self._script.pop(verb, None)
@@ -311,6 +332,13 @@ class Crowd:
             assert not thread.is_alive()
 
 
+def steady_hour(seconds: float = 60) -> None:
+    """Begin in an hour that lasts: an archive's folder is named after it, and rules match that name."""
+    left = 3600 - time.time() % 3600
+    if left < seconds:
+        time.sleep(left + 0.1)
+
+
 def _counters(conn: object) -> Iterator[tuple[str, int]]:
     for row in conn.execute(select(schema.counter)):  # type: ignore[attr-defined]
         yield f"{row.agency}/{row.year}", row.value
@@ -339,8 +367,8 @@ def lives(
 # A second is the shortest wait that the settings take; a lease must outlast the wait for the final reply.
 RELAY: dict[str, object] = {
     "retry": ["1s"],
-    "data_timeout": "2s",
-    "lease": "3s",
+    "data_timeout": "20s",
+    "lease": "30s",
     "letters_per_connection": 1,
 }
 
@@ -349,7 +377,7 @@ def new_gateway(
     root: Path, sink: int, url: str | None, *, receipts: bool = False, agencies: int = 0
 ) -> House:
     """Made by ``wasl init``; MOF writes, MOH and ``agencies`` more receive, all of them at one sink."""
-    house, _ = new_house(root)
+    house = copied_house(root)
     hop = f"{{host: 127.0.0.1, port: {sink}, tls: none}}"
     house.agency(
         "MOF",

@@ -1,12 +1,14 @@
 """A clerk who registers whatever waits at MOH, four hands at once, and says each number that was given.
 
-Run as ``python -m tests.durability.registering URL FOLDER NODE``; it is killed in the middle of it.
+Run as ``python -m tests.durability.registering URL FOLDER NODE MOST``; it is killed in the middle of it.
+After about MOST numbers it does no more and waits for that: no machine is quick enough to be done before.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 from tracker import incoming
@@ -29,9 +31,11 @@ def open_record(url: str, folder: Path, node: int) -> Record:
 
 def main() -> None:
     record = open_record(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    left = int(sys.argv[4])
     out = threading.Lock()
 
     def work(hand: int) -> None:
+        nonlocal left
         while True:
             with record.read() as conn:
                 found = incoming.waiting(conn, CLERK, "MOH", limit=20).entries[hand::4]
@@ -52,6 +56,9 @@ def main() -> None:
                 if filed.bar is None:
                     with out:
                         print(filed.letter_id, filed.incoming, flush=True)
+                        left -= 1
+            while left <= 0:
+                time.sleep(60)
 
     hands = [threading.Thread(target=work, args=(hand,), daemon=True) for hand in range(4)]
     for hand in hands:

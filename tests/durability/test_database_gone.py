@@ -73,7 +73,7 @@ def test_the_database_goes_away_and_comes_back(cluster: Postgres, alive: Lives, 
         restart(cluster)
     try:
         for letter in letters:
-            alive.until_promised(letter, timeout=20)
+            alive.until_promised(letter)
         alive.until_delivered()
         assert alive.wasl.child.pid == pid
         assert [alive.came(letter) for letter in letters] == [1, 1]
@@ -129,8 +129,8 @@ def test_a_letter_whose_commit_was_not_answered_is_sent_at_once(cluster: Postgre
         proxy.arm(b"INSERT INTO letter")
         assert alive.send(letter).startswith("451"), letter.answers
         assert proxy.cuts == 1
-        alive.until_promised(letter, timeout=20)
-        alive.until_delivered(timeout=30)
+        alive.until_promised(letter)
+        alive.until_delivered()
         assert alive.came(letter) == 1
         alive.audit()
         alive.end()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.durability.conftest import Living
 from tests.durability.letter import SMALL, SPOOLED
-from tests.durability.life import BUSY
+from tests.durability.life import BUSY, steady_hour
 from tests.faults.faultfs import Call
 from tests.servers.place import wait_until
 from tests.servers.sink import Answer
@@ -93,6 +93,7 @@ def test_no_promise_while_storage_fails(living: Living, fault: Fault) -> None:
     lives.warm()
     pid = lives.wasl.child.pid
     letter, other = lives.letter(fault.size), lives.letter(fault.size)
+    steady_hour()
     ahead = 3600 if fault.later else 0
     lives.faults.step_clock(ahead)
     hour = time.strftime("/%m%d/%H", time.gmtime(time.time() + ahead))
@@ -107,7 +108,7 @@ def test_no_promise_while_storage_fails(living: Living, fault: Fault) -> None:
     finally:
         lives.faults.lift()
     for one in (letter, other):
-        lives.until_promised(one, timeout=15)
+        lives.until_promised(one)
     lives.until_delivered()
     lives.faults.step_clock(0)
     assert lives.wasl.child.pid == pid
@@ -137,11 +138,13 @@ def test_one_failure_among_many(living: Living, calls: Call, match: str, size: i
     lives.faults.watch(Call.SYNC)
     slow = lives.faults.delay(Call.SYNC, 300, _WAL)
     first = lives.crowd([lives.letter()])
+    wait_until(lambda: lives.faults.hits(slow), "the first letter's commit", timeout=BUSY)
     letters = [lives.letter(size) for _ in range(6)]
-    crowd = lives.crowd(letters)
     rule = lives.faults.fail(calls, match, times=1, skip=1 if match == _WAL else 0)
+    crowd = lives.crowd(letters)
     first.join()
     crowd.join()
+    wait_until(lambda: lives.faults.hits(rule), "the failure", timeout=BUSY)  # at the latest of a note
     assert lives.faults.hits(rule) == 1
     lives.faults.lift(slow)
     lives.faults.lift()
@@ -187,7 +190,7 @@ def test_a_note_waits_for_the_database(living: Living, database: str, calls: Cal
     other = lives.letter()
     assert lives.send(other)[:1] == ("2" if match.startswith("UPDATE") else "4")
     lives.faults.lift()
-    lives.until_promised(other, timeout=15)
+    lives.until_promised(other)
     lives.until_delivered()
     assert (lives.came(letter), lives.doubts(letter)) == (1, 0)
     lives.audit()

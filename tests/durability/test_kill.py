@@ -19,7 +19,7 @@ import pytest
 
 from tests.durability.conftest import Living
 from tests.durability.letter import SMALL, SPOOLED, Letter
-from tests.durability.life import Lives
+from tests.durability.life import Lives, steady_hour
 from tests.faults.faultfs import Call
 from tests.servers.sink import Answer
 
@@ -139,6 +139,7 @@ def marked(case: Case) -> object:
 def test_killed_at(living: Living, case: Case) -> None:
     lives = living(case.database)
     lives.warm()
+    steady_hour()
     letter = lives.letter(case.size)
     arm(lives, letter, case)
     lives.send(letter)

@@ -28,7 +28,7 @@ CIRCULAR = tuple(f"registry@a{n:02d}.gov.example" for n in range(AGENCIES))
 
 
 @contextmanager
-def two_nodes(url: str, leases: tuple[str, str] = ("3s", "3s")) -> Iterator[tuple[Lives, Lives]]:
+def two_nodes(url: str, leases: tuple[str, str] = ("5s", "5s")) -> Iterator[tuple[Lives, Lives]]:
     """Nodes 0 and 1, made the way the handbook says: the same secrets and archive, data apart."""
     with Place("nodes") as place, smtp_sink(keywords=KEYWORDS) as sink:
         first = new_gateway(place.path / "n0", sink.port, url, agencies=AGENCIES)
@@ -38,7 +38,7 @@ def two_nodes(url: str, leases: tuple[str, str] = ("3s", "3s")) -> Iterator[tupl
         for number, lease in enumerate(leases):
             house = House(root=place.path / f"n{number}")
             house.set("gateway", node=number)
-            house.set("relay", **{**RELAY, "lease": lease})  # type: ignore[arg-type]
+            house.set("relay", **{**RELAY, "lease": lease, "data_timeout": "4s"})  # type: ignore[arg-type]
             controls = place.folder(f"faults{number}")
             nodes.append(Lives(house, sink, FaultFs(Path(controls))))
         nodes[1].share(nodes[0])
@@ -99,7 +99,7 @@ def test_both_accept_and_relay_and_one_is_killed(pg_url: str) -> None:
 
 def test_leases_of_a_dead_node_pass_to_the_other_or_to_its_next_life(pg_url: str) -> None:
     """Node 0 holds short leases, node 1 long ones; each dies with letters in its hands."""
-    with two_nodes(pg_url, ("3s", "15m")) as nodes:
+    with two_nodes(pg_url, ("5s", "15m")) as nodes:
         for dying, living in ((nodes[0], nodes[1]), (nodes[1], nodes[1])):
             dying.warm()
             assert living.wasl
@@ -109,7 +109,7 @@ def test_leases_of_a_dead_node_pass_to_the_other_or_to_its_next_life(pg_url: str
             dying.wait_dead()
             began = time.monotonic()
             living.until_delivered(timeout=BUSY)
-            assert time.monotonic() - began < 60  # long before the fifteen minutes are over
+            assert time.monotonic() - began < 300  # long before the fifteen minutes are over
             assert (living.came(letter), living.doubts(letter)) == (2, 1)
             living.audit()
 

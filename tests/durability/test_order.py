@@ -17,7 +17,7 @@ import pytest
 
 from tests.durability.conftest import Living
 from tests.durability.letter import SMALL, SPOOLED
-from tests.durability.life import Lives
+from tests.durability.life import Lives, steady_hour
 from tests.faults.faultfs import Call
 from tests.faults.order import Step, check
 from tests.servers.place import Place, wait_until
@@ -51,6 +51,7 @@ def steps(size: int, database: str, hour: str) -> list[Step]:
 def test_synced_before_promised(living: Living, database: str, size: int) -> None:
     lives = living(database)
     lives.warm()
+    steady_hour()
     lives.faults.forget()
     lives.faults.watch()
     letter = lives.letter(size)

