@@ -14,7 +14,12 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import ClassVar
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029\ud800-\udfff]")
+# Unseen, or they turn what stands around them: two addresses that nobody could tell apart. The joiners
+# U+200C and U+200D stay, which Persian and Urdu are written with.
+_UNSEEN = re.compile(
+    r"[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u00a1-\U0010ffff]"
 _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
 _QUOTED = re.compile(r'"(?:[\x20-\x21\x23-\x5b\x5d-\x7e\u00a1-\U0010ffff]|\\[\x20-\x7e])*"')
@@ -24,6 +29,7 @@ _LITERAL = re.compile(r"\[[\x21-\x5a\x5e-\x7e]+\]")
 
 MAX_LOCAL = 64  # RFC 5321 §4.5.3.1.1, octets
 MAX_DOMAIN = 255  # RFC 5321 §4.5.3.1.2, octets
+MAX_LABEL = 63  # RFC 1035 §2.3.4; of a U-label its A-label counts (RFC 5890 §2.3.2.1)
 MAX_PATH = 254  # RFC 5321 §4.5.3.1.3 less the brackets, octets
 
 
@@ -81,6 +87,8 @@ NULL_PATH = Address("", "")
 def _parse(text: str) -> Address:
     if _CONTROL.search(text):
         raise AddressError("control character in address")
+    if not text.isascii() and _UNSEEN.search(text):
+        raise AddressError("invisible or direction character in address")
     local, at, domain = text.rpartition("@")
     if not at or not local or not domain:
         raise AddressError("an address needs local part and domain")
@@ -92,9 +100,13 @@ def _parse(text: str) -> Address:
         raise AddressError("malformed local part")
     if not (_DOMAIN.fullmatch(domain) or _LITERAL.fullmatch(domain)):
         raise AddressError("malformed domain")
-    if any(len(label.encode()) > 252 for label in domain.split(".")):
+    if domain[0] != "[" and any(_label_size(label) > MAX_LABEL for label in domain.split(".")):
         raise AddressError("domain label too long")
     return Address(local, domain)
+
+
+def _label_size(label: str) -> int:
+    return len(label) if label.isascii() else len("xn--") + len(label.encode("punycode"))
 
 
 class Door(StrEnum):

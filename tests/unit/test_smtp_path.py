@@ -54,6 +54,27 @@ def test_an_address_outside_ascii_needs_the_parameter() -> None:
     assert rcpt(r"TO:<a@moh.example> ORCPT=utf-8;\x{639}@moh.example").orcpt is not None
 
 
+@pytest.mark.parametrize(
+    "mark", "\u00ad\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202e\u2060\u2066\u2069\ufeff\ufff9\U000e0041"
+)
+def test_what_nobody_sees_is_in_no_address(mark: str) -> None:
+    for text in (f"عل{mark}ي@moh.example", f"a@مو{mark}ه.example", f'"a{mark}b"@moh.example'):
+        with pytest.raises(Refused) as refused:
+            rcpt(f"TO:<{text}>", smtputf8=True)
+        assert refused.value.reply.code == 553
+
+
+def test_the_length_of_a_label_is_that_of_its_ascii_form() -> None:
+    assert rcpt("TO:<b@" + "b" * 63 + ".example>")
+    assert rcpt("TO:<b@[IPv6:2001:db8:1111:2222:3333:4444:5555:6666]>")
+    long = "وزارةالتخطيطوالتعاونالدولي"  # 26 letters, 52 octets
+    assert rcpt(f"TO:<b@{long}.example>", smtputf8=True).address.domain == f"{long}.example"
+    assert rcpt("TO:<می\u200cخواهم@moh.example>", smtputf8=True)
+    for label in ("b" * 64, "و" * 20 + "ي" * 20 + "ابتثجحخدذرزسشصضطظعغفقكلمنه"):
+        with pytest.raises(Refused):
+            rcpt(f"TO:<b@{label}.example>", smtputf8=True)
+
+
 def test_requiretls_and_auth_only_where_offered() -> None:
     assert parse_mail("FROM:<a@mof.example> REQUIRETLS AUTH=<>", SECURE)[1].requiretls
     assert parse_mail("FROM:<a@mof.example> AUTH=e+3Dmc2@example.com", SECURE)

@@ -242,6 +242,121 @@ DIALOGUES = {
         S: 501 5.5.4
         X
     """,
+    "a chunk with another word": f"""
+        {OPENING}{ENVELOPE}
+        C: BDAT 5 FIRST
+        S: 501 5.5.4
+        X
+    """,
+    "BDAT LAST twice": f"""
+        {OPENING}{ENVELOPE}
+        C> BDAT 3 LAST\\r\\nabcBDAT 3 LAST\\r\\ndefNOOP\\r\\n
+        S: 250 2.0.0 Taken 1
+        S: 503 5.5.1
+        S: 250 2.0.0 OK
+    """,
+    "a chunk that promises more than it brings is not ended by what looks like commands": f"""
+        {OPENING}{ENVELOPE}
+        C> BDAT 24 LAST\\r\\nabc\\r\\nRSET\\r\\nMAIL FROM:<x
+        C> >
+        S: 250 2.0.0 Taken 1
+        C: NOOP
+        S: 250
+    """,
+    "a size that was not true": f"""
+        {OPENING}
+        C: MAIL FROM:<a@mof.example> SIZE=1
+        S: 250
+        C: RCPT TO:<b@moh.example>
+        S: 250
+        C: DATA
+        S: 354
+        C: Subject: longer than one octet
+        C: .
+        S: 250 2.0.0 Taken 1
+    """,
+    "octets that no address has": f"""
+        {OPENING}
+        C> MAIL FROM:<a\\x0bb@mof.example>\\r\\n
+        S: 553 5.1.7
+        C> MAIL FROM:<a\\x7fb@mof.example>\\r\\n
+        S: 553 5.1.7
+        C> MAIL FROM:<"a\\x1bb"@mof.example>\\r\\n
+        S: 553 5.1.7
+        C> MAIL FROM:<\\xff\\xfe@mof.example> SMTPUTF8\\r\\n
+        S: 500 5.5.2
+        C> MAIL FROM:<\\xd8@mof.example> SMTPUTF8\\r\\n
+        S: 500 5.5.2
+        C> MAIL FROM:<\\xc0\\xbc@mof.example> SMTPUTF8\\r\\n
+        S: 500 5.5.2
+        C> MAIL FROM:<\\xed\\xa0\\x80@mof.example> SMTPUTF8\\r\\n
+        S: 500 5.5.2
+        C: MAIL FROM:<a‮b@mof.example> SMTPUTF8
+        S: 553 5.1.7
+        C: MAIL FROM:<ab@mof.example> SMTPUTF8
+        S: 553 5.1.7
+        C: MAIL FROM:<a b@mof.example> SMTPUTF8
+        S: 553 5.1.7
+        C: MAIL FROM:<a@mof​.example> SMTPUTF8
+        S: 553 5.1.7
+        C: RCPT TO:<b@moh.example>
+        S: 503 5.5.1
+    """,
+    "paths that are too long": f"""
+        {OPENING}
+        C: MAIL FROM:<{"a" * 65}@mof.example>
+        S: 553 5.1.7
+        C: MAIL FROM:<a@{"b" * 64}.example>
+        S: 553 5.1.7
+        C: MAIL FROM:<a@{"b." * 127}example>
+        S: 553 5.1.7
+        C: MAIL FROM:<{"a" * 64}@mof.example>
+        S: 250 2.1.0
+        C: RCPT TO:<b@moh.example>
+        S: 250 2.1.5
+        C: RCPT TO:<{"c" * 3000}@moh.example>
+        S: 500 5.5.2
+        C: RCPT TO:<c@moh.example> ORCPT=rfc822;{"c" * 3000}
+        S: 500 5.5.2
+        C: DATA
+        S: 354
+        C: .
+        S: 250 2.0.0 Taken 1
+    """,
+    "HELO and EHLO forget the transaction": f"""
+        {OPENING}{ENVELOPE}
+        C: HELO again.example
+        S: 250 mail.example
+        C: DATA
+        S: 503 5.5.1
+        C: MAIL FROM:<a@mof.example> BODY=8BITMIME
+        S: 555 5.5.4
+        C: EHLO again.example
+        S: 250-mail.example
+        C: MAIL FROM:<a@mof.example> BODY=8BITMIME
+        S: 250
+        C> RCPT TO:<b@moh.example>\\r\\nEHLO x.example\\r\\nDATA\\r\\n
+        S: 250 2.1.5
+        S: 250-mail.example
+        S: 503 5.5.1
+    """,
+    "8-bit octets that nobody announced": f"""
+        {OPENING}{ENVELOPE}
+        C: DATA
+        S: 354
+        C: كتاب
+        C: .
+        S: 250 2.0.0 Taken 1
+    """,
+    "the end of no letter": f"""
+        {OPENING}
+        C: .
+        S: 500 5.5.1
+        C: ..
+        S: 500 5.5.1
+        C: NOOP
+        S: 250
+    """,
     "a browser": """
         S: 220
         C: POST / HTTP/1.1
