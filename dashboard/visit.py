@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.datastructures import State
 
 from dashboard import fault_words, show
+from dashboard.compiled_templates import compiled_templates
 from dashboard.desk import AgencyName, DashboardDesk
 from dashboard.ladder import STEPS
 from dashboard.language import LANGUAGES, Tongue, tongue
@@ -236,6 +237,8 @@ def environment(language: str) -> Environment:
     spoken: Tongue = tongue(language)
     made = Environment(
         loader=PackageLoader("dashboard", "templates"),
+        bytecode_cache=compiled_templates(),
+        optimized=False,  # else a filter of this language would be asked while compiling for both
         extensions=["jinja2.ext.i18n"],
         autoescape=True,
         undefined=StrictUndefined,

@@ -171,10 +171,11 @@ class PolicyWatch:
         return policy, texts
 
     def _put_in_force(self, policy: Policy, texts: Texts, act: Activation) -> None:
-        if policy.version != self.current.version or self.waiting:
+        new = policy.version != self.current.version or bool(self.waiting)
+        self.current, self.files, self.waiting = policy, texts, ""
+        if new:  # said once it is true: who reads it may rely on it
             agreed = f", approved by {act.second}" if act.second else ""
             _log.info("policy version %s of %s in force%s", policy.version, act.by, agreed)
-        self.current, self.files, self.waiting = policy, texts, ""
 
     def follow(self) -> bool:
         """Where a second person is asked: put in force what was approved elsewhere. True when it changed."""
