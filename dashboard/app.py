@@ -35,6 +35,7 @@ from dashboard import (
     sign_in,
     verify_page,
     version_pages,
+    worklist_page,
 )
 from dashboard.desk import DashboardDesk
 from dashboard.guard import Guard
@@ -132,6 +133,7 @@ def make_app(desk: DashboardDesk) -> FastAPI:
     app.include_router(version_pages.router)
     app.include_router(policy_pages.router)
     app.include_router(refusal_pages.router)
+    app.include_router(worklist_page.router)
     app.include_router(pages.router)
     app.mount("/static", _Static(directory=STATIC), name="static")
     app.add_exception_handler(SignInNeeded, _sign_in_needed)

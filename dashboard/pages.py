@@ -1,4 +1,4 @@
-"""The pages of the first floor: letters, one letter, its header and original, the worklist.
+"""The pages of the first floor: letters, one letter, its header and original.
 
 Each look is written into the audit before it is shown, and whatever a viewer may not see is
 answered like what is not there. Pages only read; ``dashboard/live.py`` shows the same parts again
@@ -16,15 +16,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, HTTPException
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
-from dashboard import ladder, register_pages, timeline
+from dashboard import ladder, register_pages, roll, timeline
 from dashboard.follow_up_pages import reminders_of, silences
 from dashboard.original import HEADER_LIMIT, ends_within, header_text, without_bcc
 from dashboard.sections import may_see_policy
 from dashboard.visit import SignedIn, Visit, agency_choices
-from tracker import audit, holds, integrity, letter_chain, letter_page, overview, queries, search, unmatched
+from tracker import audit, holds, integrity, letter_page, overview, queries, search
 from tracker.access import End, Viewer
 from tracker.holds import Act, HoldState
 from tracker.letter_page import LetterPage, SubmissionView
@@ -175,10 +175,13 @@ def letter_part(visit: Visit, letter_id: int, *, full_check: bool = False) -> tu
                 ladder.ladder(row, visit.tongue),
                 ladder.standing(row, visit.tongue, visit.dates, visit.now_us),
             )
-            for row in page.recipients
+            for row in roll.worst_first(page.recipients)
         ],
+        tally=roll.counted(page.recipients, visit.tongue),
+        opened=roll.OPEN if len(page.recipients) > roll.FEW else roll.FEW,
         silent=silences(visit, page),
         reminds=reminders_of(visit, page),
+        newest=timeline.NEWEST,
         entries=timeline.timeline(page, visit.tongue, visit.dates, visit.desk.name),
         tries=timeline.tries(page.recipients, visit.tongue),
         End=End,
@@ -293,22 +296,4 @@ def letter(visit: SignedIn, ref: str, check: str = "") -> Response:
         live=f"/letters/{id_text(letter_id)}/live",
         version=version_of(part),
         search_line="",
-    )
-
-
-@router.get("/worklist")
-def worklist(visit: SignedIn, request: Request, cursor: str = "") -> Response:
-    if not visit.viewer.may_see_worklist:
-        visit.record(audit.Action.DENIED, "worklist")
-        raise HTTPException(403)
-    visit.record(audit.Action.VIEW_WORKLIST)
-    try:
-        before = id_value(cursor) if cursor else None
-    except ValueError:
-        before = None
-    with visit.desk.engine.connect() as conn:
-        items, onward = unmatched.unmatched(conn, visit.viewer, before_id=before)
-        proposed = len(letter_chain.proposals(conn, visit.viewer))
-    return visit.page(
-        "worklist.html", items=items, next=onward, first=before is None, proposed=proposed, search_line=""
     )

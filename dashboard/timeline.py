@@ -147,6 +147,9 @@ class Fact:
     value: str
 
 
+NEWEST = 25  # so many entries stand open on the page
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One line of the timeline."""

@@ -27,6 +27,7 @@ class Action(StrEnum):
     VIEW_HEADERS = "view-headers"
     DOWNLOAD_ORIGINAL = "download-original"
     VIEW_WORKLIST = "view-worklist"
+    WORKLIST_DONE = "worklist-done"  # one was looked at and taken off
     VIEW_POLICY = "view-policy"
     VIEW_HOLDS = "view-holds"
     VIEW_FOLLOW_UP = "view-follow-up"

@@ -32,15 +32,23 @@ class WorklistItem:
 
 
 def unmatched(
-    conn: Connection, viewer: Viewer, *, before_id: int | None = None, limit: int = PAGE
+    conn: Connection,
+    viewer: Viewer,
+    *,
+    before_id: int | None = None,
+    done: bool = False,
+    limit: int = PAGE,
 ) -> tuple[tuple[WorklistItem, ...], int | None]:
-    """Reports that matched no letter, newest first, and the cursor of the next page; empty for others."""
+    """Reports that matched no letter, newest first, and the cursor of the next page; empty for others.
+
+    ``done``: those that a person took off the list.
+    """
     if not viewer.may_see_worklist:
         return (), None
     asked = (
         select(worklist, letter.c.number)
         .outerjoin(letter, letter.c.id == worklist.c.letter_id)
-        .where(worklist.c.state == "open")
+        .where(worklist.c.state == ("done" if done else "open"))
     )
     if before_id is not None:
         asked = asked.where(worklist.c.id < before_id)

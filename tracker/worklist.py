@@ -1,4 +1,4 @@
-"""Putting reports that prove nothing by themselves before a person (read by ``tracker.unmatched``)."""
+"""Reports that prove nothing by themselves: put before a person, taken off (`tracker.unmatched` reads)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 from tracker import schema
 
@@ -46,3 +46,10 @@ def add(conn: Connection, items: Sequence[Unclear]) -> None:
             for item in items
         ],
     )
+
+
+def take_off(conn: Connection, item: int) -> bool:
+    """A person looked at it: True unless it was off the list before, or there is none."""
+    w = schema.worklist.c
+    taken = update(schema.worklist).where(w.id == item, w.state == "open").values(state="done")
+    return conn.execute(taken).rowcount > 0

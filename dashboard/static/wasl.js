@@ -12,6 +12,7 @@
     state.hidden = false;
     state.className = `live-state ${key}`;
     label.textContent = label.dataset[key];
+    state.querySelector("[data-again]").hidden = key !== "over";
   };
 
   const ids = (node) => node.nodeType === 1 && (node.id || node.querySelector("[id]"));

@@ -194,7 +194,24 @@ def test_the_worklist_is_for_administrators(url: str) -> None:
     for who in ("mof.follow", "audit.all", "moh.diwan"):
         with browser(url, who) as client:
             assert client.get("/worklist").status_code == 403
+            assert client.post("/worklist/done", data={"id": "1"}).status_code == 403
             assert "/worklist" not in client.get("/letters").text
+
+
+def test_what_was_looked_at_is_taken_off_the_worklist(url: str, house: House) -> None:
+    with browser(url, "root") as client:
+        page = client.get("/worklist").text
+        item = re.search(r'id="w-(\w+)"', page)
+        assert item is not None and page.count('action="/worklist/done"') == 2
+        for _ in range(2):
+            answer = client.post("/worklist/done", data={"id": item[1]})
+            assert (answer.status_code, answer.headers["location"]) == (303, "/worklist")
+        assert item[0] not in client.get("/worklist").text
+        gone = client.get("/worklist?done=1").text
+        assert item[0] in gone and "/worklist/done" not in gone
+        assert client.post("/worklist/done", data={"id": "nothing at all"}).status_code == 400
+        assert audited(house, "root").count(("worklist-done", item[1])) == 1
+        house.write(lambda conn: conn.execute(update(schema.worklist).values(state="open")))
 
 
 def test_every_look_is_recorded(url: str, house: House) -> None:

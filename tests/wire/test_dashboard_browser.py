@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from tests.wire.chromium import CONTRAST, all_legible, none_wider, sign_in, window
 from tests.wire.dashboard_house import House
-from tests.wire.seed_letters import Seeder, Step, To
+from tests.wire.seed_letters import DAY, Seeder, Step, To, agency_rows
 from tracker import schema
 from tracker.model import id_text
 from tracker.states import Event, Grade, Outcome, Standing, State
@@ -109,6 +109,45 @@ def test_the_other_language(chromium: Browser, url: str) -> None:
         page.get_by_role("button", name="العربية").click()
         page.get_by_role("heading", name="الدخول إلى وصل").wait_for()
     assert seen.complaints == []
+
+
+def test_of_many_recipients_the_worst_come_first_and_the_rest_is_folded(
+    chromium: Browser, url: str, house: House
+) -> None:
+    codes = [row["code"] for row in agency_rows() if row["code"] != "MOF"][:40]
+    stories = ["processed", "read", "delivered", "nobody", "late", "held", "doubt", "returned"] * 5
+    with house.store.writer.begin() as conn:
+        seeder = Seeder(conn, house.archive, _seq={"MOF": 800})
+        to = [To(code, story) for code, story in zip(codes, stories, strict=True)]
+        letter = seeder.letter("MOF", "تعميم إلى أربعين جهة", to, ago_us=9 * DAY)
+    with window(chromium, url, 390) as (page, seen):
+        sign_in(page, "mof.follow")
+        page.goto(f"/letters/{id_text(letter)}")
+        told = page.locator(".tally .tag")
+        assert [one.split()[-1] for one in told.all_inner_texts()] == ["5"] * 8
+        assert told.first.inner_text().startswith("تعذّر")
+        assert page.locator("#where .row:visible").count() == 10
+        assert page.locator("#where .row:visible .when.stop").count() == 10
+        assert page.locator("#recipients-more > summary").inner_text() == "30 مستلماً آخر"
+        assert page.locator("#events .timeline li:visible:not(.day)").count() == 25
+        assert page.locator(".parties b").count() == 4, "the sender and three of forty"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("#where .row:visible").count() == 40
+        assert page.locator(".printed").count() == 1 and not page.locator(".printed").is_visible()
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.locator("#where .row:visible").count() == 10
+    assert seen.complaints == []
+
+
+def test_on_a_phone_all_sections_are_in_sight(chromium: Browser, url: str) -> None:
+    with window(chromium, url, 390) as (page, _):
+        sign_in(page, "root")
+        page.goto("/worklist")
+        for link in page.locator(".bar nav a").all():
+            box = link.bounding_box()
+            assert box is not None
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 390, link.inner_text()
 
 
 def test_another_agencys_letter_is_not_there(chromium: Browser, url: str, house: House) -> None:
