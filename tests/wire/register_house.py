@@ -7,8 +7,10 @@ to the record. MOH has its incoming numbers assigned, MOJ keeps its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import insert, select, update
 
@@ -30,6 +32,11 @@ MORE_PEOPLE = {
     "moh.view": (Role.VIEWER, "MOH", "سامي"),
 }
 SHAPE = "{seq}/{year}"
+
+
+def year() -> int:
+    """Of the numbers that the register gives now."""
+    return datetime.now(ZoneInfo("Asia/Amman")).year
 
 
 def agencies() -> Directory:

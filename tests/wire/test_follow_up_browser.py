@@ -58,8 +58,7 @@ def test_from_a_number_to_a_letter(chromium: Browser, url: str, house: House) ->
     assert seen.foreign == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 820, 390, 320])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (820, "dark"), (390, "light"), (320, "dark")])
 def test_nothing_is_cut_off(chromium: Browser, url: str, house: House, width: int, scheme: str) -> None:
     with window(chromium, url, width, scheme) as (page, seen):
         sign_in(page, "audit.all")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
+from tests.servers.place import wait_until
 from tests.servers.postgres import Postgres
 from tracker.store import Store
 from tracker.store_errors import NodeTaken, StoreError
@@ -25,7 +26,7 @@ def stores(pg_url: str) -> Iterator[tuple[Store, Store]]:
 def cut(server: Postgres, url: str) -> None:
     name = url.rpartition("/")[2]
     server._run(
-        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "  # and waits until it is gone
         f"WHERE datname = '{name}' AND pid <> pg_backend_pid()"
     )
 
@@ -70,10 +71,9 @@ def test_a_session_of_ours_that_the_server_still_sees_is_no_other_process(
     one.hold_node(3)
     left, one._held = one._held, None
     assert not one.keep_node()  # it ends that session
+    locks = text("SELECT count(*) FROM pg_locks WHERE classid = 7237102")
     with other.reader.connect() as conn:
-        for _ in range(100):
-            if not conn.execute(text("SELECT count(*) FROM pg_locks WHERE classid = 7237102")).scalar():
-                break
+        wait_until(lambda: not conn.execute(locks).scalar(), "the end of that session")
     assert one.keep_node()
     assert not one.keep_node()
     assert left is not None

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.records import HOUR, claim, letter, made_store, rows, sent, whole
+from tests.servers.place import PATIENCE
 from tracker import schema
 from tracker.archive import Archive
 from tracker.claims import Claim
@@ -69,7 +70,7 @@ def test_a_letters_way_through_the_room(kept: Kept) -> None:
     a = letter(record, "b@moh.gov.example", "c@moe.gov.example", hand_to="0/a", lease_us=now_us() + HOUR)
     accepted = record.accept(a)
     assert accepted.number is not None and accepted.number.endswith("/000001")
-    assert listener.get(timeout=5) == accepted.letter_id
+    assert listener.get(timeout=PATIENCE) == accepted.letter_id
     assert [c.parcel.octets is a.octets for c in accepted.claims] == [True, True]
     assert record.accept(letter(record, "b@moh.gov.example", "c@moe.gov.example")).repeat
     for c in accepted.claims:
@@ -144,8 +145,8 @@ def test_a_killed_room_promises_nothing_and_says_so(kept: Kept) -> None:
     asking.start()
     time.sleep(0.2)
     os.kill(kept.pid, signal.SIGKILL)
-    asking.join(10)
-    assert kept.gone.wait(5)
+    asking.join(PATIENCE)
+    assert kept.gone.wait(PATIENCE)
     assert [type(error) for error in failed] == [RoomGone]
 
 
@@ -164,7 +165,7 @@ def test_the_room_dies_with_the_process_it_serves(tmp_path: Path) -> None:
         assert served.stdout is not None
         room = int(served.stdout.readline())
         served.kill()
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         try:
             state = Path(f"/proc/{room}/stat").read_text().rpartition(")")[2].split()[0]

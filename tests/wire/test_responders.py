@@ -128,7 +128,7 @@ def settled(*ends: tuple[Front, Agency]) -> int:
     def came() -> int:
         return sum(len(front.sink(agency).received) for front, agency in ends)
 
-    last, since, until = -1, time.monotonic(), time.monotonic() + 120
+    last, since, until = -1, time.monotonic(), time.monotonic() + 240
     while time.monotonic() - since < 3:
         assert time.monotonic() < until, f"it does not end: {came()} messages"
         for front, _ in ends:
@@ -164,7 +164,7 @@ def test_people_who_are_away_at_both_ends(tmp_path: Path, authority: Authority) 
         finally:
             for person in everybody:
                 person.stop.set()
-                person.join(10)
+                person.join(90)
         # A letter, its receipts, one answer each way: far below what a loop would bring in a second.
         assert total <= 8 * len(sent), sorted(Counter(person.person for person in everybody))
         assert {code for person in everybody for code, _ in person.answers} <= {250, 550}

@@ -205,5 +205,5 @@ def test_a_server_that_is_not_there_or_does_not_answer(tmp_path: Path) -> None:
                 archive.open(key_for(1, AT))
             with pytest.raises(ArchiveError):
                 list(archive.keys())
-            assert time.monotonic() - begun < 15
+            assert time.monotonic() - begun < 90
     silent.close()
