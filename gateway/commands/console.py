@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
@@ -161,14 +161,24 @@ def progress(label: str) -> Iterator[Progress]:
 
 
 def names_from(names: Sequence[str]) -> list[str]:
-    """The names on the command line; ``-`` stands for the first word of each line of standard input."""
-    out: list[str] = []
-    for name in names:
-        if name == "-":
-            out += [line.split()[0] for line in sys.stdin if line.strip()]
-        else:
-            out.append(name)
-    return out
+    """The names on the command line; ``-`` stands for those of the lines on standard input."""
+    return [one for name in names for one in (_piped(sys.stdin) if name == "-" else (name,))]
+
+
+def _piped(lines: Iterable[str]) -> Iterator[str]:
+    """The first word of each line, or the id in each JSON object; the heading of our own lists is none."""
+    for number, line in enumerate(lines):
+        first, *_ = line.split(None, 1) or ("",)
+        if first.startswith("{"):
+            try:
+                told = json.loads(line)
+            except ValueError:
+                told = {}
+            first = next((str(told[key]) for key in ("id", "delivery", "hold") if told.get(key)), first)
+        elif number == 0 and line.startswith("id\t"):
+            continue
+        if first:
+            yield first
 
 
 def public_id(number: int) -> str:
