@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot, dovecot
@@ -28,7 +28,12 @@ os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".cache" / "
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The same examples everywhere and each time, however long one takes: a failure is a fault, not chance.
-settings.register_profile("wasl", derandomize=True, deadline=None, database=None, print_blob=True)
+# Other ones are looked for with ``pytest --hypothesis-profile=search``.
+SLOW = [HealthCheck.too_slow]
+settings.register_profile(
+    "wasl", derandomize=True, deadline=None, database=None, suppress_health_check=SLOW, print_blob=True
+)
+settings.register_profile("search", deadline=None, suppress_health_check=SLOW, print_blob=True)
 settings.load_profile("wasl")
 
 

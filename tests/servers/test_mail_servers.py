@@ -25,7 +25,7 @@ pytestmark = pytest.mark.servers
 
 
 def send(port: int, sender: str, *recipients: str, octets: bytes = LETTER, notify: str = "") -> None:
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp:
+    with smtplib.SMTP("127.0.0.1", port, timeout=90) as smtp:
         smtp.sendmail(sender, recipients, octets, rcpt_options=[f"NOTIFY={notify}"] if notify else [])
 
 
@@ -76,7 +76,7 @@ def test_postfix_submission_needs_the_password(dovecot_server: Dovecot, sink: Si
     with postfix(
         domains=["mof2.example"], deliver_to=dovecot_server, relayhost=("127.0.0.1", sink.port)
     ) as server:
-        with smtplib.SMTP("127.0.0.1", server.submission_port, timeout=10) as smtp:
+        with smtplib.SMTP("127.0.0.1", server.submission_port, timeout=90) as smtp:
             with pytest.raises(smtplib.SMTPRecipientsRefused):
                 smtp.sendmail("a@mof2.example", ["b@moh.example"], LETTER)
             with pytest.raises(smtplib.SMTPAuthenticationError):
@@ -97,7 +97,7 @@ def test_postfix_refuses_unknown_mailboxes_of_its_own() -> None:
 def test_dovecot_knows_its_mailboxes_and_speaks_tls(authority: Authority) -> None:
     tls = authority.issue("localhost", "127.0.0.1")
     with dovecot(mailboxes={"diwan@mof.example": "pw1"}, tls=tls) as server:
-        with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=10) as imap:
+        with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=90) as imap:
             with pytest.raises(imaplib.IMAP4.error):
                 imap.login("diwan@mof.example", "pw2")
             imap.starttls(authority.client())
@@ -108,7 +108,7 @@ def test_dovecot_knows_its_mailboxes_and_speaks_tls(authority: Authority) -> Non
             "localhost", server.imaps_port, ssl_context=authority.client(), timeout=10
         ) as secure:
             secure.login("diwan@mof.example", "pw1")
-        with smtplib.LMTP("127.0.0.1", server.lmtp_port, timeout=10) as lmtp:
+        with smtplib.LMTP("127.0.0.1", server.lmtp_port, timeout=90) as lmtp:
             with pytest.raises(smtplib.SMTPRecipientsRefused):
                 lmtp.sendmail("", ["nobody@mof.example"], LETTER)
             lmtp.sendmail("", ["diwan@mof.example"], LETTER)
@@ -125,7 +125,7 @@ def test_sink_keeps_octets_and_counts_repeats(sink: Sink) -> None:
 
 
 def test_sink_takes_an_empty_letter_and_chunks(sink: Sink) -> None:
-    with smtplib.SMTP("127.0.0.1", sink.port, timeout=10) as smtp:
+    with smtplib.SMTP("127.0.0.1", sink.port, timeout=90) as smtp:
         smtp.ehlo("c")
         for verb in ("MAIL FROM:<>", "RCPT TO:<b@moh.example>", "DATA"):
             smtp.docmd(verb)
@@ -156,13 +156,13 @@ def test_sink_follows_its_script(sink: Sink) -> None:
 def test_sink_speaks_tls_and_lmtp(authority: Authority, lmtp_sink: Sink) -> None:
     with (
         smtp_sink(tls=authority.context("localhost")) as secure,
-        smtplib.SMTP("localhost", secure.port, timeout=10) as smtp,
+        smtplib.SMTP("localhost", secure.port, timeout=90) as smtp,
     ):
         smtp.starttls(context=authority.client())
         smtp.sendmail("a@mof.example", ["b@moh.example"], LETTER)
         assert secure.received[0].tls
     lmtp_sink.script = lambda verb, line: b"452 4.2.2 full" if verb == "." and b"c@" in line else None
-    with smtplib.LMTP("127.0.0.1", lmtp_sink.port, timeout=10) as lmtp:
+    with smtplib.LMTP("127.0.0.1", lmtp_sink.port, timeout=90) as lmtp:
         lmtp.ehlo_or_helo_if_needed()
         for verb in ("MAIL FROM:<>", "RCPT TO:<b@moh.example>", "RCPT TO:<c@moh.example>", "DATA"):
             lmtp.docmd(verb)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.servers
 def send(
     port: int, sender: str, recipient: str, octets: bytes = LETTER, notify: str = "NOTIFY=FAILURE"
 ) -> None:
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp:
+    with smtplib.SMTP("127.0.0.1", port, timeout=90) as smtp:
         smtp.sendmail(sender, [recipient], octets, rcpt_options=[notify])
 
 

@@ -329,7 +329,7 @@ SAMPLES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(STARTS),
     st.binary(max_size=600),

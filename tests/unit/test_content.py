@@ -39,7 +39,7 @@ _CUTS = st.lists(st.integers(0, 4), max_size=5)
 
 @pytest.mark.usefixtures("sizes")
 def test_stuffing_is_that_of_the_whole() -> None:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(bits=st.lists(_GOOD, max_size=12), at=_CUTS)
     def check(bits: list[bytes], at: list[int]) -> None:
         octets = b"".join(bits)
@@ -57,7 +57,7 @@ def test_stuffing_is_that_of_the_whole() -> None:
 
 @pytest.mark.usefixtures("sizes")
 def test_every_bare_octet_is_seen() -> None:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(bits=st.lists(_ANY, max_size=8), at=_CUTS)
     def check(bits: list[bytes], at: list[int]) -> None:
         octets = b"".join(bits)

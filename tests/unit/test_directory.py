@@ -311,7 +311,11 @@ tree = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.dictionaries(keys, tree, max_size=12))
 def test_any_document_of_the_shape_is_read_or_refused_with_a_position(
     tmp_path: Path, data: dict[str, object]
@@ -327,7 +331,11 @@ def test_any_document_of_the_shape_is_read_or_refused_with_a_position(
         assert all(f.line >= 1 for f in refused.faults if f.key)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     octets=st.binary(max_size=200)
     | st.text(alphabet="ab:-[]{}&*!|>'\"%@`#,? \n\t", max_size=120).map(str.encode)

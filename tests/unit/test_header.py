@@ -270,7 +270,7 @@ def test_own_digest_is_fixed() -> None:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=600))
 def test_nothing_raises(octets: bytes) -> None:
     headers = scan(octets)
@@ -287,7 +287,7 @@ def test_nothing_raises(octets: bytes) -> None:
     assert isinstance(headers, Headers)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(alphabet="=?utf8-qb_Q2YU;*'%\"\\<>(),:@ \r\n\x00ab", max_size=80))
 def test_odd_values_never_raise(text: str) -> None:
     raw = text.encode()

@@ -312,7 +312,7 @@ def test_open_pages_are_told_what_time_decided(record: Record) -> None:
         return await HoldClock(Crossing(record), schedule, None, Refusals()).look()
 
     assert asyncio.run(look()) == 1
-    assert told.get(timeout=5) == one.letter_id
+    assert told.get(timeout=60) == one.letter_id
 
 
 @pytest.mark.parametrize(

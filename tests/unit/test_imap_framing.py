@@ -94,7 +94,7 @@ def responses(draw: st.DrawFn) -> tuple[bytes, bytes]:
     return said, passed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(responses(), st.lists(st.integers(0, 1 << 20), max_size=12))
 def test_responses_are_the_same_in_any_pieces(both: tuple[bytes, bytes], cuts: list[int]) -> None:
     said, passed = both
@@ -201,7 +201,7 @@ def commands(draw: st.DrawFn) -> bytes:
     return said
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(commands(), st.lists(st.integers(0, 1 << 16), max_size=12))
 def test_commands_are_the_same_in_any_pieces(said: bytes, cuts: list[int]) -> None:
     whole = run([said], [True])

@@ -169,7 +169,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=500, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=200, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=40))
 def test_no_text_raises_anything_but_faults(source: str) -> None:
     try:

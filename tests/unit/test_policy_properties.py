@@ -33,7 +33,7 @@ from policies.verdict import Action
 from tracker.model import Address, Door, Recipient
 
 # A failing example is shown as it was found: to make it smaller takes minutes.
-QUICK = settings(max_examples=150, deadline=None, phases=[Phase.explicit, Phase.generate])
+QUICK = settings(max_examples=100, deadline=None, phases=[Phase.explicit, Phase.generate])
 
 AGENCIES = st.sampled_from(["MOF", "MOH", "MOI"])
 WORDS = st.sampled_from(["restricted", "secret", "top-secret", "ordinary"])
@@ -384,7 +384,7 @@ def faults_are_placed(files: dict[str, str]) -> None:
         assert policy.rules
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(broken_rules(), max_size=3), st.booleans())
 def test_no_document_of_that_shape_raises_anything_but_faults(written: list[Any], block: bool) -> None:
     files = {"rules.yaml": json.dumps({"rules": written}, indent=1 if block else None, ensure_ascii=block)}

@@ -190,7 +190,11 @@ letters = st.fixed_dictionaries(
 
 
 @given(drawn=st.lists(letters, min_size=1, max_size=14))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_the_policy_that_decided_would_decide_the_same(rich: Policy, drawn: list[dict[str, Any]]) -> None:
     past, at = Past(rich), START
     for one in drawn:

@@ -371,7 +371,7 @@ def test_ids_go_on_after_the_clock_was_set_back(record: Record) -> None:
 def test_changes_are_told_to_who_listens(record: Record) -> None:
     listener = record.subscribe()
     accepted = record.accept(letter(record))
-    assert listener.get(timeout=5) == accepted.letter_id
+    assert listener.get(timeout=60) == accepted.letter_id
     record.unsubscribe(listener)
 
 

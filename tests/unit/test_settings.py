@@ -245,7 +245,11 @@ value = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     text=st.text(alphabet="ab.=[]{}\"'#,\n 1\\-", max_size=120)
     | st.dictionaries(st.sampled_from([*Settings.model_fields, "x"]), value, max_size=4).map(

@@ -48,13 +48,13 @@ def octets_of(alphabet: bytes) -> st.SearchStrategy[bytes]:
     )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(octets_of(b".\r\nx\0"), st.lists(st.integers(0, 200), max_size=12))
 def test_any_octets_cut_anywhere_read_as_the_reference_reads_them(wire: bytes, cuts: list[int]) -> None:
     assert streamed(wire, cuts) == reference(wire)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 400), max_size=8))
 def test_what_a_client_stuffs_comes_out_again(text: bytes, cuts: list[int]) -> None:
     content = text.replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n"
@@ -79,7 +79,7 @@ def test_every_pair_of_cuts(wire: bytes) -> None:
             assert streamed(wire, [first, second]) == reference(wire)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(octets_of(b"\r\nx\0"), st.lists(st.integers(0, 200), max_size=12))
 def test_line_ends_are_judged_as_by_counting(wire: bytes, cuts: list[int]) -> None:
     lines = LineEnds()

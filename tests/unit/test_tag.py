@@ -358,7 +358,7 @@ _FIELDS = st.builds(lambda n, v: n + b":" + v + b"\r\n", _NAMES, _VALUES)
 _ODD = st.sampled_from([b"no colon here\r\n", b" lead\r\n", b"From x\r\n", b": none\r\n", b"\xff\r\n"])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     lines=st.lists(st.one_of(_FIELDS, _FIELDS, _FIELDS, _ODD), max_size=12),
     body=st.one_of(st.just(b""), st.binary(max_size=60).map(lambda b: b"\r\n" + b)),

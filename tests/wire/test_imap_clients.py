@@ -38,7 +38,7 @@ def both(authority: Authority) -> Iterator[tuple[Front, Dovecot]]:
 
 def fill(server: Dovecot, user: str, count: int = COUNT) -> None:
     """A mailbox with letters and private mail of several sizes, put there directly."""
-    with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=20) as client:
+    with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=90) as client:
         client.login(f"{user}@{DOMAIN}", "secret")
         for n in range(count):
             text = "text {12}\r\na OK b\r\n" * (1 + n * n % 700)
@@ -162,7 +162,7 @@ def test_mbsync(both: tuple[Front, Dovecot], authority: Authority, tmp_path: Pat
         run(mbsync, path)
         run(mbsync, path)
         boxes.append({_subject(p): _body(p) for p in path.rglob("*") if p.parent.name in ("cur", "new")})
-        with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=20) as client:
+        with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=90) as client:
             client.login(f"{user}@{DOMAIN}", "secret")
             client.select()
             flags.append([str(row) for row in client.fetch("1:*", "(UID FLAGS RFC822.SIZE)")[1]])
@@ -198,7 +198,7 @@ def test_mutt(both: tuple[Front, Dovecot], authority: Authority, tmp_path: Path)
             '<delete-message><flag-message><sync-mailbox><quit>"\n'
         )
         on_a_terminal([program("mutt"), "-F", str(rc)], tmp_path)
-        with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=20) as client:
+        with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=90) as client:
             client.login(f"{user}@{DOMAIN}", "secret")
             client.select()
             rows = [client.fetch("1:*", "(UID FLAGS)")]

@@ -27,7 +27,7 @@ def both() -> Iterator[tuple[Front, Cyrus]]:
 def test_the_same_as_direct(both: tuple[Front, Cyrus]) -> None:
     front, server = both
     through = transcript(front.client("through"))
-    with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=20) as client:
+    with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=90) as client:
         client.login(f"direct@{DOMAIN}", "secret")
         direct = transcript(client)
     for one, other in zip(through, direct, strict=True):
@@ -76,7 +76,7 @@ def test_nothing_vanishes_in_a_question(both: tuple[Front, Cyrus]) -> None:
     raw.until(b"a OK")
     raw.say(b"b SELECT INBOX")
     raw.until(b"b OK")
-    with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=20) as other:
+    with imaplib.IMAP4("127.0.0.1", server.imap_port, timeout=90) as other:
         other.login(f"gone@{DOMAIN}", "secret")
         other.select()
         other.store("1", "+FLAGS", "\\Deleted")

@@ -241,7 +241,7 @@ def transcript(client: imaplib.IMAP4) -> list[object]:
 
 def test_the_same_as_direct(plain: Front, dovecot_server: Dovecot) -> None:
     through = transcript(plain.client("through"))
-    with imaplib.IMAP4("127.0.0.1", dovecot_server.imap_port, timeout=20) as client:
+    with imaplib.IMAP4("127.0.0.1", dovecot_server.imap_port, timeout=90) as client:
         client.login(f"direct@{DOMAIN}", "secret")
         direct = transcript(client)
     for one, other in zip(through, direct, strict=True):

@@ -101,7 +101,7 @@ def test_what_is_in_the_mailbox_is_not_sent_again(
     house = _house(tmp_path / "house", dovecot_server, silent, box, "1s")
     # Without the role ``watch`` nobody sees the letter arrive: the relay has to ask.
     with serving(house, roles=["smtp", "relay"]) as gateway:
-        with smtplib.SMTP("127.0.0.1", gateway.relay, timeout=10) as smtp:
+        with smtplib.SMTP("127.0.0.1", gateway.relay, timeout=90) as smtp:
             smtp.sendmail("a@mof.gov.example", [box], LETTER.format(to=box))
 
         def told(act: str = "trace") -> str:
@@ -120,7 +120,7 @@ def test_what_is_not_there_is_sent(dovecot_server: Dovecot, silent: SilentOnce, 
     house = _house(tmp_path / "house", dovecot_server, silent, box, "1s")
     silent.takes = False
     with serving(house, roles=["smtp", "relay"]) as gateway:
-        with smtplib.SMTP("127.0.0.1", gateway.relay, timeout=10) as smtp:
+        with smtplib.SMTP("127.0.0.1", gateway.relay, timeout=90) as smtp:
             smtp.sendmail("a@mof.gov.example", [box], LETTER.format(to=box))
         wait_until(lambda: silent.contents == 2, "the second attempt", hint=gateway.log)
         assert silent.lost == 1

@@ -39,7 +39,7 @@ async def program(*command: str | Path, octets: bytes = b"") -> str:
         env=ENVIRONMENT,
     )
     try:
-        out, _ = await asyncio.wait_for(child.communicate(octets), 20)
+        out, _ = await asyncio.wait_for(child.communicate(octets), 120)
     finally:
         if child.returncode is None:
             child.kill()
@@ -96,7 +96,7 @@ def inject(port: int, n: int) -> None:
 
 
 async def arrived(h: House, count: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(110):
         while len(h.desk.letters) < count:  # noqa: ASYNC110 -- a mail server says nothing when it has sent
             await asyncio.sleep(0.05)
 

@@ -84,7 +84,7 @@ def test_a_letter_through_the_gateway_into_a_watched_mailbox(dovecot_server: Dov
                 return found.state if found is not None else ""
 
             wait_until(lambda: state() == "watching", "the watch", hint=gateway.log)
-            with smtplib.SMTP("127.0.0.1", gateway.relay, timeout=10) as smtp:
+            with smtplib.SMTP("127.0.0.1", gateway.relay, timeout=90) as smtp:
                 smtp.sendmail("a@mof.gov.example", [box], LETTER.format(to=box))
 
             def given(*kinds: str) -> bool:
