@@ -50,7 +50,7 @@ class Overview:
     waiting: Count  # queued or being sent to somebody, now: `is:waiting`
     late: Count  # warned about or past due, accepted since `since_us`: `is:late after:…`
     failed: Count  # could not be delivered, likewise: `is:failed after:…`
-    delivered_today: Count  # of today's letters: at an agency's server at least: `grade:E2+ after:…`
+    relayed_today: Count  # of today's letters: at an agency's server at least: `grade:E2+ after:…`
     days: int  # calendar days, today among them
     since_us: int  # midnight at the beginning of the first of them
 
@@ -90,7 +90,7 @@ def overview(
         waiting=_waiting(conn, viewer),
         late=Count(value=late, more=more),
         failed=Count(value=failed, more=more),
-        delivered_today=Count(value=arrived, more=more),
+        relayed_today=Count(value=arrived, more=more),
         days=days,
         since_us=since_us,
     )

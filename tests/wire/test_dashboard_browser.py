@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser
 from sqlalchemy import select
 
-from tests.wire.chromium import CONTRAST, all_legible, none_wider, sign_in, window
+from tests.wire.chromium import CONTRAST, all_legible, enter, none_wider, sign_in, window
 from tests.wire.dashboard_house import House
 from tests.wire.seed_letters import DAY, Seeder, Step, To, agency_rows
 from tracker import schema
@@ -189,6 +189,29 @@ def test_nothing_is_wider_than_the_screen(chromium: Browser, url: str, house: Ho
         sign_in(page, "mof.follow")
         letters = [f"/letters/{id_text(house.ids[n])}" for n in ("main", "circular", "hostile", "late")]
         none_wider(page, ["/letters", *letters], width)
+
+
+TOUCHING = """() => [...document.querySelectorAll(".ladder")].flatMap((ladder) => {
+  const words = [...ladder.children].filter((step) => step.className !== "closed").map((step) => {
+    const range = document.createRange();
+    range.selectNodeContents([...step.childNodes].find((node) => node.nodeType === 3));
+    return [step.textContent, [...range.getClientRects()]];
+  });
+  return words.slice(1).flatMap(([word, lines], n) => lines.flatMap((one) => words[n][1]
+    .filter((other) => Math.abs(one.top - other.top) < 4 && one.left - other.right < 3)
+    .map(() => `${words[n][0]} ${word}`)));
+})"""
+
+
+def test_the_words_of_a_ladder_do_not_touch(chromium: Browser, url: str, house: House) -> None:
+    with window(chromium, url) as (page, _):
+        enter(page, "mof.follow", "en")
+        page.goto(f"/letters/{id_text(house.ids['main'])}")
+        for width in (360, 390, 740, 768, 1030, 1140, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate(TOUCHING) == [], width
+        page.locator(".language button").click()
+        page.locator("html[lang=ar]").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -89,7 +89,7 @@ def test_both_databases_find_the_same(told: tuple[Store, dict[str, int]]) -> Non
                 (counts.waiting, "is:waiting"),
                 (counts.late, f"is:late after:{week}"),
                 (counts.failed, f"is:failed after:{week}"),
-                (counts.delivered_today, f"grade:E2+ after:{today}"),
+                (counts.relayed_today, f"grade:E2+ after:{today}"),
             ):
                 assert (count.value, count.more) == (len(found(conn, viewer, line)), False), (viewer, line)
         counts = overview.overview(conn, ALL, zone=ZONE)
