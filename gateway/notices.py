@@ -228,8 +228,8 @@ class Notices:
         recipients: list[RecipientFacts] = []
         for receipt in bundle.receipts:
             told = [d for d in letter.deliveries if receipt.delivery_id in (0, d.id)]
-            if receipt.delivery_id == 0:
-                told = [d for d in told if d.state != "refused" and d.kind != DeliveryKind.PASS.value]
+            if receipt.delivery_id == 0:  # the acceptance: of whom, whatever a person has refused since
+                told = [d for d in told if d.grade >= Grade.ACCEPTED and d.kind != DeliveryKind.PASS.value]
             recipients += [self._recipient(receipt, d) for d in told]
         kind = Kind.DIGEST if len(bundle.receipts) > 1 else Kind(bundle.receipts[0].kind)
         head = b""

@@ -88,6 +88,7 @@ class DeliveryRow:
     attempts: int
     expires_us: int
     state: str
+    grade: int
     last_reply: str | None
     digest: bool | None = None  # receipts in a digest; None: as the settings say
 
@@ -274,6 +275,7 @@ def _letter(conn: Connection, letter_id: int) -> LetterRow | None:
                 attempts=x.attempts,
                 expires_us=x.expires_us,
                 state=x.state,
+                grade=x.grade,
                 last_reply=x.last_reply,
                 digest=x.digest,
             )
