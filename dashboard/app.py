@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -177,10 +178,19 @@ def _error(
 async def _sign_in_needed(request: Request, _error_: Exception) -> Response:
     if _is_api(request):
         return JSONResponse({"error": 401}, 401)
-    query = f"?{request.url.query}" if request.url.query else ""
-    return RedirectResponse(
-        sign_in.sign_in_url(request.url.path + query if request.method == "GET" else "/"), 303
-    )
+    if request.method == "GET":
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(sign_in.sign_in_url(request.url.path + query), 303)
+    # What was sent is not done later, unseen: back to the page with the form, and the sign-in page says so.
+    return RedirectResponse(sign_in.sign_in_url(_page_of_form(request), unsent=True), 303)
+
+
+def _page_of_form(request: Request) -> str:
+    """The page of ours that sent this; the first page when the browser does not say."""
+    page = urlsplit(request.headers.get("referer", ""))
+    if not page.path.startswith("/") or page.netloc.lower() != request.headers.get("host", "").lower():
+        return "/"
+    return page.path + (f"?{page.query}" if page.query else "")
 
 
 async def _password_needed(request: Request, _error_: Exception) -> Response:

@@ -44,8 +44,12 @@ def throttle_of(request: Request) -> Throttle:
     return cast(Throttle, request.app.state.throttle)
 
 
-def sign_in_url(path: str) -> str:
-    return "/sign-in" if path in ("/", "/letters") else f"/sign-in?{urlencode({'next': path})}"
+def sign_in_url(path: str, *, unsent: bool = False) -> str:
+    """Where to sign in, to go on to ``path``; ``unsent``: what was sent was not taken."""
+    asked = {} if path in ("/", "/letters") else {"next": path}
+    if unsent:
+        asked["unsent"] = "1"
+    return f"/sign-in?{urlencode(asked)}" if asked else "/sign-in"
 
 
 def onward(path: str) -> str:
@@ -55,10 +59,10 @@ def onward(path: str) -> str:
 
 
 @router.get("/sign-in")
-def sign_in_page(visit: Anyone, next: str = "") -> Response:
+def sign_in_page(visit: Anyone, next: str = "", unsent: str = "") -> Response:
     if visit.session is not None:
         return RedirectResponse(onward(next), 303)
-    return visit.page("sign_in.html", next=safe_path(next, ""), name="", fault=None)
+    return visit.page("sign_in.html", next=safe_path(next, ""), name="", fault=None, unsent=bool(unsent))
 
 
 @router.post("/sign-in")

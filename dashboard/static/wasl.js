@@ -12,7 +12,8 @@
     state.hidden = false;
     state.className = `live-state ${key}`;
     label.textContent = label.dataset[key];
-    state.querySelector("[data-again]").hidden = key !== "over";
+    const again = state.querySelector("[data-again]");
+    if (again) again.hidden = key !== "over";
   };
 
   const ids = (node) => node.nodeType === 1 && (node.id || node.querySelector("[id]"));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -113,6 +114,21 @@ def test_behind_https_the_cookie_is_bound_to_the_host(house: House) -> None:
         assert "Domain" not in cookie
         assert "max-age" in answer.headers["strict-transport-security"]
         assert client.get("/letters", headers={"Cookie": cookie.split(";")[0]}).status_code == 200
+
+
+def test_what_was_sent_after_the_session_ended_is_said_to_be_undone(url: str) -> None:
+    page = "/register/confirm?act=close&id=0"
+    with browser(url) as client:
+        answer = client.post("/register/act", data={"act": "close"}, headers={"Referer": f"{url}{page}"})
+        assert answer.status_code == 303
+        asked = answer.headers["location"]
+        assert asked == f"/sign-in?{urlencode({'next': page, 'unsent': '1'})}"
+        told = client.get(asked).text
+        assert "لم يُنفَّذ ما أرسلتموه" in told and f'value="{page.replace("&", "&amp;")}"' in told
+        for foreign in ("https://evil.example/register", "nothing", ""):
+            answer = client.post("/register/act", data={}, headers={"Referer": foreign})
+            assert answer.headers["location"] == "/sign-in?unsent=1"
+        assert "لم يُنفَّذ" not in client.get("/sign-in").text
 
 
 def test_signing_out_ends_the_session_in_the_store(url: str) -> None:
