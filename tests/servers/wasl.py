@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.servers import ready
 from tests.servers.place import PATIENCE, Child, ServerFailed, read_log, wait_until
 
 Value = str | int | bool | Sequence[str]
@@ -111,9 +111,8 @@ class House:
 
 def wasl(*arguments: str, words: str | None = None, may_fail: bool = False, person: str = "") -> str:
     """Run the command ``wasl``; raises :class:`ServerFailed` with its words when it does not exit with 0."""
-    command = [str(Path(sys.executable).with_name("wasl")), *arguments]
     env = {**os.environ, "SUDO_USER": person} if person else None
-    done = subprocess.run(command, input=words or "", capture_output=True, text=True, env=env)
+    done = ready.run(arguments, words=words or "", env=env)
     if done.returncode and not may_fail:
         raise ServerFailed(f"wasl {' '.join(arguments)}: {done.stderr or done.stdout}")
     return done.stdout

@@ -9,13 +9,12 @@ import http.client
 import json
 import signal
 import smtplib
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.servers import ready
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
 from tests.servers.exim import exim
@@ -172,7 +171,7 @@ class Health:
         self._port = front.wasl.ports["metrics"]
 
     def faults(self) -> list[str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=90)
         connection.request("GET", "/healthz")
         answer: dict[str, Any] = json.loads(connection.getresponse().read())
         connection.close()
@@ -282,8 +281,7 @@ def _acceptance(front: Front) -> bytes:
 
 def told(front: Front, *words: str) -> tuple[int, str, str]:
     """``wasl reload`` at the terminal: status, standard output, standard error."""
-    command: list[str | Path] = [Path(sys.executable).with_name("wasl"), "reload", *words]
-    done = subprocess.run([*command, "--config", front.house.settings], capture_output=True, text=True)
+    done = ready.run(["reload", *words, "--config", front.house.settings])
     return done.returncode, done.stdout, done.stderr
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.servers import ready
 from tests.servers.certificates import Authority
 from tests.servers.place import wait_until
 from tests.wire.gateway_front import MOF, MOH, Front, gateway_front
@@ -32,16 +31,8 @@ BUDGET = """rules:
 
 def wasl(front: Front, *words: str, person: str = "") -> tuple[int, list[dict[str, Any]], str]:
     """``wasl policy …`` as a person types it: status, lines of JSON, standard error."""
-    command: list[str | Path] = [
-        Path(sys.executable).with_name("wasl"),
-        "policy",
-        *words,
-        "--config",
-        front.house.settings,
-        "--json",
-    ]
     env = dict(os.environ) | ({"SUDO_USER": person} if person else {})
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    done = ready.run(["policy", *words, "--config", front.house.settings, "--json"], env=env)
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
@@ -79,7 +70,7 @@ def test_the_life_of_a_policy(tmp_path: Path, authority: Authority) -> None:
         (folder / "more.yaml").write_text(BUDGET + "    colour: red\n", "utf-8")
         front.wasl.wait_log("unknown key")
         assert version(front) == second
-        connection = http.client.HTTPConnection("127.0.0.1", front.wasl.ports["metrics"], timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", front.wasl.ports["metrics"], timeout=90)
         connection.request("GET", "/healthz")
         health = json.loads(connection.getresponse().read())
         connection.close()
