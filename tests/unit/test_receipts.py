@@ -267,9 +267,9 @@ def test_addresses_outside_ascii_get_the_global_forms_and_stay_seven_bit() -> No
     assert reports[0].original_recipient == "دي@ص.example"
 
 
-@pytest.mark.parametrize("local", ["a\u2028b", "a\u202eb", "ك" * 32, '"a b"', '"\\"<x>"'])
-def test_the_oddest_address_is_answered(local: str) -> None:
-    odd = Address(local, "x.example")  # the first two are refused at the door
+@pytest.mark.parametrize("local", ["a\u200cb", "a\u3000b", "ك" * 32, '"a b"', '"\\"<x>"'])
+def test_the_oddest_address_that_the_wire_allows_is_answered(local: str) -> None:
+    odd = Address.parse(f"{local}@x.example")
     facts = recipient(Event.FAILED, str(odd))
     octets = compose(notice(Kind.FAILED, facts, letter=dataclasses.replace(LETTER, author=odd)))
     check_wire(octets)

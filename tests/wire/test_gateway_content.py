@@ -75,6 +75,19 @@ def test_a_structure_without_end_is_held(front: Front) -> None:
     assert "time" in facts_of(front, message_id)["undecidable"]
 
 
+@pytest.mark.parametrize(
+    "fields", [b"X-A: " + b"b" * 2_000_000 + b"\r\n", b"X-A: b\r\n" * 20_000], ids=["too large", "too many"]
+)
+def test_a_header_without_end_is_held(front: Front, fields: bytes) -> None:
+    message_id = new_id()
+    head = f"From: author@mof.gov.example\r\nTo: {DIWAN}\r\nMessage-ID: {message_id}\r\n".encode()
+    octets = head + fields + b"\r\nx\r\n"
+    front.accept(octets, DIWAN)
+    delivery = front.deliveries(message_id)[DIWAN]
+    assert delivery.state == "held" and delivery.kind == "pass"
+    assert front.original(delivery.letter_id) == octets
+
+
 def test_a_program_is_refused_whatever_its_name(front: Front) -> None:
     octets, _ = with_files(("report.pdf", make.PE))
     code, text = front.send(octets, DIWAN)
