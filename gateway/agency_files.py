@@ -149,7 +149,8 @@ def write_agencies(
                     out.write(text)
             except FileExistsError:
                 what = f"{path} is there already: nothing was written"
-                raise ConfigFaults([Fault(file=row.where or row.code, message=what)]) from None
+                hint = "--skip-existing leaves out those that are there" if row.where else ""
+                raise ConfigFaults([Fault(file=row.where or row.code, message=what, hint=hint)]) from None
             made.append(path)
             lines[f"{folder.name}/{path.name}"] = row.where
         load_directory(folder, reserved)

@@ -95,11 +95,14 @@ def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Itera
     from policies.load import load_policy
 
     yield from _interpreter()
+    settings_file = None
     try:
-        file = find_settings(config)
+        file = settings_file = find_settings(config)
         settings = Settings.load(file)
     except ConfigFaults as e:
         yield from (_fault("settings", fault) for fault in e.faults)
+        if settings_file is not None:
+            yield from _beside_broken(settings_file)
         return
     yield Finding(level="ok", about="settings", text=f"settings {file}")
     directory: Directory | None = None
@@ -132,6 +135,37 @@ def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Itera
         yield from _dns(settings, [key for key in keys if not isinstance(key, Finding)])
         if directory is not None:
             yield from _servers(settings, directory, only)
+
+
+def _beside_broken(file: Path) -> Iterator[Finding]:
+    """Faults of directory and policy when the settings have some: read from where these seem to say."""
+    import tomllib
+
+    from policies.directory import load_directory
+    from policies.faults import ConfigFaults
+    from policies.load import Limits, load_policy
+
+    try:
+        data = tomllib.loads(file.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        data = {}
+
+    def folder(section: str, usual: str) -> Path | None:
+        named = data.get(section)
+        path = named.get("path", usual) if isinstance(named, dict) else usual
+        found = Path(file.absolute().parent, path) if isinstance(path, str) and "\0" not in path else None
+        return found if found is not None and found.is_dir() else None
+
+    directory, agencies, rules = None, folder("directory", "agencies"), folder("policy", "policy")
+    try:
+        directory = load_directory(agencies) if agencies is not None else None
+    except ConfigFaults as e:
+        yield from (_fault("directory", fault) for fault in e.faults)
+    try:
+        if rules is not None:
+            load_policy(rules, Limits(), directory)
+    except ConfigFaults as e:
+        yield from (_fault("policy", fault) for fault in e.faults)
 
 
 def _policy_in_force(settings: Settings, version: str) -> Iterator[Finding]:
@@ -328,7 +362,7 @@ def _keys(settings: Settings, directory: Directory | None) -> Iterator[SigningKe
     for a in directory or ():
         if a.next_hop is not None and a.active and a.code not in signs:
             what = f"{a.code} has no DKIM key: its letters go unsigned"
-            text = f"{a.file}:{a.line}: {what} (`wasl keys make {a.code}`)"
+            text = f"{a.file}:{a.line}: {what} (`wasl keys make {a.code} --write`)"
             yield Finding(level="warning", about="dkim", text=text, kind="no dkim key")
     if (
         settings.authentication.seal

@@ -121,6 +121,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
         for row in rows:
             print("\t".join(safe("" if cell is None else cell) for cell in row))
         return
+    if not rows:
+        print("none")
+        return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

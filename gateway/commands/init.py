@@ -138,7 +138,7 @@ def init(
     say("Next:")
     if not imported:
         say(f"  wasl agency add{here} MOF --domain … --name-ar … --name-en … --next-hop smtp://…")
-    say(f"  wasl keys make{here} AGENCY     DKIM keys and their DNS records")
+    say(f"  wasl keys make{here} AGENCY --write     DKIM keys; publish the DNS records that it prints")
     say(f"  wasl check{here}")
     say(f"  wasl serve{here}")
 

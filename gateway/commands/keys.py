@@ -54,7 +54,11 @@ def make(
     for code in codes:
         found = directory.agency(code)
         domains = found.domains if found is not None else (settings.gateway.domain,)
-        made = [file for domain in domains for file in make_keys(home, domain, name)]
+        try:
+            made = [file for domain in domains for file in make_keys(home, domain, name)]
+        except FileExistsError as error:
+            what = "make others with --selector NAME, or put these under dkim: yourself"
+            raise Trouble(f"{error}: {what}") from None
         for file in made:
             if as_json:
                 put_json(

@@ -1,9 +1,8 @@
 """What a person names on the command line: ids and numbers, each of which may mean several things or nothing.
 
-``-`` stands for the first word of each line of standard input, or the id in each JSON object, so that a list of
-one command feeds the next.
-A name that means nothing, or an act that was not taken, is said on standard error; the others are shown or
-done all the same, and the command then ends with exit status 1.
+``-`` stands for the first word of each line of standard input, or the id in each JSON object, so that a
+list of one command feeds the next. A name that means nothing, or an act that was not taken, is said on
+standard error; the others are shown or done all the same, and the command then ends with exit status 1.
 """
 
 from __future__ import annotations

@@ -168,6 +168,23 @@ def test_check_tells_all_faults_at_once(home: Path, wasl: Shell) -> None:
     assert {"agencies/mof.yaml", "policy/letters.yaml"} <= {line.get("file") for line in faults}
 
 
+def test_check_reads_on_when_the_settings_are_broken(home: Path, wasl: Shell) -> None:
+    file = home / "wasl.toml"
+    (home / "agencies").rename(home / "bodies")
+    text = file.read_text("utf-8").replace("[limits]", "[limits]\nrecipents = 5\nmessage_size = 'much'")
+    file.write_text(text.replace('# path = "agencies"', 'path = "bodies"'), "utf-8")
+    (home / "bodies" / "mof.yaml").write_text("code: MOF\nnexthop: {}\n", "utf-8")
+    (home / "policy" / "letters.yaml").write_text("rules:\n  - id: X\n", "utf-8")
+    told = "bodies/mof.yaml:2: nexthop: unknown key", "policy/letters.yaml:2: rules.0.id: must be"
+    said = wasl("check", "--offline")
+    for part in (": limits.recipents: unknown key", ": limits.message_size: is no size", *told):
+        assert part in said.err, (part, said.err)
+    file.write_text("[gateway\n")  # nothing of it can be read: the usual places then
+    (home / "bodies").rename(home / "agencies")
+    said = wasl("check", "--offline")
+    assert "wasl.toml:1: is not TOML" in said.err and "agencies/mof.yaml:2: nexthop" in said.err
+
+
 def test_check_names_the_line_of_a_broken_setting(home: Path, wasl: Shell) -> None:
     file = home / "wasl.toml"
     text = file.read_text("utf-8").replace("[limits]", "[limits]\nrecipents = 5")
@@ -230,7 +247,7 @@ def test_keys_are_made_written_and_shown(home: Path, wasl: Shell) -> None:
     assert "PRIVATE" not in made.out + made.err
     assert "t-ed._domainkey.mof.example." in wasl("keys", "show", "MOF").out
     again = wasl("keys", "make", "MOF", "--selector", "t")
-    assert again.status == 1 and "exists already" in again.err
+    assert again.status == 1 and "exists already" in again.err and "--selector" in again.err
     assert wasl("keys", "make", "ZZZ").status == 1
 
 
