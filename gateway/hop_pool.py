@@ -89,7 +89,7 @@ class Pool:
                 return outcome
             fewer = replace(mail, recipients=tuple(mail.recipients[i] for i in rest))
             more = await self._once(fewer, content)
-            if not any(result.accepted for result in more.results):
+            if not any(result.accepted or result.in_doubt for result in more.results):
                 return outcome
             results = list(outcome.results)
             for i, result in zip(rest, more.results, strict=True):

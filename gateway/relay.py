@@ -31,7 +31,7 @@ from gateway.outgoing import OUTWARD, Outcome, Stage
 from gateway.retry import RetrySchedule
 from gateway.steady_clock import SteadyClock
 from policies.directory import Directory, NextHop
-from tracker.claims import Claim, Want
+from tracker.claims import Claim, Want, renew
 from tracker.model import DeliveryKind, now_us
 from tracker.noting import AttemptEnd, NoSuchDelivery, Note
 from tracker.outage import Outage
@@ -91,6 +91,7 @@ class Relay:
         self._most = most
         self._most_per_hop = most_per_hop
         self._in_flight = 0
+        self._taken: dict[int, float] = {}  # deliveries under way: when their lease was last prolonged
         self._handed = 0  # octets of letters that were handed over and are still in memory
         self._budget = Budget(HELD)
         self._by_hop: Counter[str] = Counter()
@@ -128,8 +129,10 @@ class Relay:
 
         So the answers to the clients whose letters these are go out first.
         """
+        now = time.monotonic()
         for batch in _batches(claims):
             self._in_flight += len(batch)
+            self._taken.update((claim.delivery_id, now) for claim in batch)
             self._by_hop[batch[0].hop] += len(batch)
             self._handed += _in_memory(batch)
             self._ready.append(batch)
@@ -156,6 +159,9 @@ class Relay:
         """Claim and send until :meth:`stop`."""
         while not self._stopping:
             self._woken.clear()
+            if not await self._renew():
+                await asyncio.sleep(1)
+                continue
             now = now_us()
             for name in [n for n, sick in self._sick.items() if sick.until <= time.monotonic()]:
                 del self._sick[name]
@@ -193,6 +199,27 @@ class Relay:
                 await asyncio.wait_for(self._woken.wait(), timeout=1)
             except TimeoutError:
                 continue
+
+    async def _renew(self) -> bool:
+        """Keep what is under way ours: behind a slow next hop a letter may wait longer than a lease lasts.
+
+        False when the record could not be asked: nothing may be claimed then, or what is ours seems lost.
+        """
+        now = time.monotonic()
+        before = now - self._lease_us / 3e6
+        if not self._taken or next(iter(self._taken.values())) > before:
+            return True
+        old = [one for one, at in self._taken.items() if at <= before]
+        until = self.lease_until()
+        try:
+            await self._crossing.write(lambda conn: renew(conn, self.owner, old, until))
+        except Exception as error:
+            self._unclaimed.failed(error)
+            return False
+        for one in old:
+            if self._taken.pop(one, None) is not None:
+                self._taken[one] = now  # the oldest stay first
+        return True
 
     async def stop(self, grace_s: float) -> None:
         """Take nothing more; let what is under way finish for up to ``grace_s`` seconds."""
@@ -240,6 +267,8 @@ class Relay:
             )
         finally:
             self._in_flight -= len(batch)
+            for claim in batch:
+                self._taken.pop(claim.delivery_id, None)
             self._by_hop[hop_name] -= len(batch)
             self._handed -= _in_memory(batch)
             if not self._by_hop[hop_name]:

@@ -126,27 +126,24 @@ class ClaimDesk(Desk):
         node = want.owner.partition("/")[0]
         if want.latest_us is not None:
             self._bring_back(conn, want.now_us, want.latest_us)
-        due = select(d.id).where(d.state == State.QUEUED.value, d.next_us <= want.now_us)
+        free = or_(
+            d.lease_us.is_(None),
+            d.lease_us < (want.now_us if want.lost_us is None else want.lost_us),
+            and_(d.lease_owner.startswith(f"{node}/", autoescape=True), d.lease_owner != want.owner),
+        )
+        # What was held and released, or cancelled and queued again, while an attempt ran: its end is awaited.
+        due = select(d.id, d.lease_us).where(d.state == State.QUEUED.value, d.next_us <= want.now_us, free)
         if want.full_hops:
             due = due.where(d.hop.not_in(want.full_hops))
         due = due.order_by(d.next_us).limit(want.limit)
-        lost = (
-            select(d.id)
-            .where(
-                d.state == State.SENDING.value,
-                or_(
-                    d.lease_us.is_(None),
-                    d.lease_us < (want.now_us if want.lost_us is None else want.lost_us),
-                    and_(d.lease_owner.startswith(f"{node}/", autoescape=True), d.lease_owner != want.owner),
-                ),
-            )
-            .limit(want.limit)
-        )
+        lost = select(d.id).where(d.state == State.SENDING.value, free).limit(want.limit)
         if conn.dialect.name != "sqlite":
             due = due.with_for_update(skip_locked=True)
             lost = lost.with_for_update(skip_locked=True)
         lost_ids = list(conn.execute(lost).scalars())
-        ids = lost_ids + list(conn.execute(due).scalars()) if len(lost_ids) < want.limit else lost_ids
+        found = conn.execute(due).all() if len(lost_ids) < want.limit else []
+        lost_ids += [row.id for row in found if row.lease_us is not None]
+        ids = lost_ids + [row.id for row in found if row.lease_us is None]
         if not ids:
             return []
         conn.execute(
@@ -220,6 +217,22 @@ class ClaimDesk(Desk):
             if c.kind in (DeliveryKind.LETTER, DeliveryKind.SHADOW)
         ]
         self._book.write(proofs)
+
+
+def renew(conn: Connection, owner: str, delivery_ids: Sequence[int], lease_us: int) -> int:
+    """Prolong the leases that ``owner`` still holds on these deliveries until ``lease_us``; how many."""
+    d = schema.delivery.c
+    renewed = 0
+    for at in range(0, len(delivery_ids), 500):
+        renewed += conn.execute(
+            update(schema.delivery)
+            .where(
+                d.id.in_(delivery_ids[at : at + 500]),
+                d.lease_owner == owner,
+            )
+            .values(lease_us=lease_us)
+        ).rowcount
+    return renewed
 
 
 def _tried(conn: Connection, claims: list[Claim], want: Want) -> list[Claim]:

@@ -12,7 +12,7 @@ pass-through is forgotten once it is delivered or returned.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, delete, select, update
@@ -122,6 +122,8 @@ class NoteDesk(Desk):
         ends: list[dict[str, Any]] = []
         waiting: dict[int, dict[str, Any]] = {}
         results: list[Noted] = []
+        stale = _stale(conn, payloads)
+        released: set[int] = set()  # deliveries whose attempt is over
         for note in payloads:
             if note.letter_id is not None and not note.delivery_id:
                 results.append(self._of_letter(conn, note, note.letter_id, proofs))
@@ -130,7 +132,17 @@ class NoteDesk(Desk):
             if row is None:
                 raise NoSuchDelivery(f"no delivery {note.delivery_id}")
             before = standing[note.delivery_id]
-            after = standing[note.delivery_id] = move(before, note.event)
+            if note.event is Event.LATE and note.source == "timer" and before.state in FINAL_STATES:
+                raise UnknownMove(f"{note.event} is no news of a delivery that is {before.state}")
+            after = move(before, note.event)
+            if note.attempt is not None:
+                if note.attempt.attempt_id in stale:
+                    after, note = before, replace(note, next_us=None)
+                else:
+                    released.add(note.delivery_id)
+                    if after.state is State.QUEUED and _arrived(conn, row, before):
+                        after = replace(after, state=State.SENT)
+            standing[note.delivery_id] = after
             evidence_id = self._ids.next()
             if row.kind in (DeliveryKind.LETTER.value, DeliveryKind.SHADOW.value):
                 proofs.append(Proof(self._evidence(note, row, after, evidence_id)))
@@ -160,10 +172,11 @@ class NoteDesk(Desk):
             )
         if ends:
             _END.many(conn, ends)
-        # What is noted beside an attempt that is under way leaves it its lease: without one, nobody would
-        # take the delivery up again if the attempt's process died.
-        for statement, under_way in ((_UPDATE, False), (_UPDATE_LEASED, True)):
-            changes = [c for c in waiting.values() if (c["b_state"] == State.SENDING.value) is under_way]
+        # A lease is that of the attempt and ends with it. What is noted beside one that is under way leaves
+        # it: without a lease nobody would take the delivery up again if the attempt's process died, and what
+        # is held and released, or cancelled and queued again, would be sent a second time beside the first.
+        for statement, over in ((_UPDATE, True), (_UPDATE_LEASED, False)):
+            changes = [c for i, c in waiting.items() if (i in released) is over]
             if changes:
                 statement.many(conn, changes)
         self._book.write(proofs)
@@ -306,6 +319,37 @@ _CHANGE = (
 )
 _UPDATE = Prepared(_CHANGE.values(lease_owner=None, lease_us=None))
 _UPDATE_LEASED = Prepared(_CHANGE)
+
+
+_PUT_OFF = frozenset({Event.ATTEMPTED, Event.IN_DOUBT})
+_ARRIVED = [event.value for event, effect in MOVES.items() if effect.grade >= Grade.DELIVERED]
+
+
+def _stale(conn: Connection, payloads: Sequence[Note]) -> set[int]:
+    """Attempts that another claim has ended as lost: what comes of them now puts nothing off."""
+    ids = [n.attempt.attempt_id for n in payloads if n.attempt is not None and n.event in _PUT_OFF]
+    if not ids:
+        return set()
+    return set(conn.scalars(select(_a.id).where(_a.id.in_(ids), _a.ended_us.is_not(None))))
+
+
+def _arrived(conn: Connection, row: _Row, before: Standing) -> bool:
+    """Whether server, mailbox or reader have told since it was last queued by a person that they have it.
+
+    An earlier attempt, in doubt, was a good one then. What a person at a desk says (a letter may have come
+    on paper) does not count.
+    """
+    if before.grade < Grade.DELIVERED:
+        return False
+    e = schema.evidence.c
+    told = (e.event.in_(_ARRIVED) & (e.source != "person")) | (e.event == Event.REQUEUED.value)
+    last = conn.scalar(
+        select(e.event)
+        .where(e.letter_id == row.letter_id, e.delivery_id == row.id, told)
+        .order_by(e.id.desc())
+        .limit(1)
+    )
+    return last is not None and last != Event.REQUEUED.value
 
 
 def forget_empty(conn: Connection, letter_ids: Sequence[int]) -> list[str]:

@@ -94,8 +94,9 @@ MOVES: dict[Event, Effect] = {
     Event.HELD: Effect(meets=frozenset({State.QUEUED, State.SENDING, State.HELD}), state=State.HELD),
     Event.APPROVED: Effect(meets=frozenset({State.HELD})),  # stays held
     Event.RELEASED: Effect(meets=frozenset({State.HELD, State.QUEUED}), state=State.QUEUED),  # held -> queued
-    Event.ATTEMPTED: Effect(meets=_WAITING, state=State.QUEUED),  # sending -> queued
-    Event.IN_DOUBT: Effect(meets=_WAITING, state=State.QUEUED),  # sending -> queued
+    # sending -> queued; what was settled or held while the attempt ran stays so
+    Event.ATTEMPTED: Effect(state=State.QUEUED),
+    Event.IN_DOUBT: Effect(state=State.QUEUED),
     Event.RELAYED: Effect(state=State.SENT, grade=Grade.RELAYED),  # sending -> sent
     Event.DELIVERED: Effect(grade=Grade.DELIVERED),  # sending -> sent by LMTP; sent stays
     Event.LATE: Effect(),  # by our timer, or by a DSN "delayed" of the server that has it
@@ -156,8 +157,8 @@ def move(standing: Standing, event: Event) -> Standing:
         state = standing.state
     if event is Event.READ and state is State.QUEUED:
         state = State.SENT  # who has read it has it; :mod:`tracker.matching` lets it through only in doubt
-    if event in (Event.ATTEMPTED, Event.IN_DOUBT) and standing.state is State.HELD:
-        state = standing.state  # held by a person while the attempt was under way
+    if event in (Event.ATTEMPTED, Event.IN_DOUBT) and standing.state is not State.SENDING:
+        state = standing.state  # cancelled, reported on or held while the attempt was under way
     outcome = effect.outcome or standing.outcome
     if event is Event.IN_PROGRESS and outcome in (Outcome.CLOSED, Outcome.RETURNED):
         outcome = Outcome.REOPENED

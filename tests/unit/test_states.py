@@ -59,6 +59,8 @@ CASES = [
     (State.QUEUED, Event.READ, State.SENT, Grade.READ, Outcome.OPEN),  # it was in doubt
     (State.SENDING, Event.READ, State.SENDING, Grade.READ, Outcome.OPEN),  # its attempt is still to end
     (State.FAILED, Event.READ, State.FAILED, Grade.READ, Outcome.OPEN),
+    (State.SENT, Event.ATTEMPTED, State.SENT, Grade.ACCEPTED, Outcome.OPEN),  # it was settled meanwhile
+    (State.FAILED, Event.IN_DOUBT, State.FAILED, Grade.ACCEPTED, Outcome.OPEN),
 ]
 
 
@@ -71,7 +73,6 @@ def test_moves(state: State, event: Event, after: State, grade: Grade, outcome: 
     ("state", "event"),
     [
         (State.SENT, Event.HELD),
-        (State.SENT, Event.ATTEMPTED),
         (State.REFUSED, Event.RELEASED),
         (State.FAILED, Event.CANCELLED),
         (State.SENT, Event.RELEASED),

@@ -1,0 +1,124 @@
+"""A lease is that of an attempt: what is noted beside one that is under way neither ends nor repeats it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.records import HOUR, claim, letter, rows, sent
+from tracker import schema
+from tracker.claims import Claim, renew
+from tracker.model import id_text, now_us
+from tracker.noting import Note
+from tracker.queue import Act, act
+from tracker.record import Record
+from tracker.states import Event, UnknownMove
+
+
+def begun(record: Record) -> Claim:
+    record.accept(letter(record))
+    (found,) = claim(record)
+    return found
+
+
+def do(record: Record, c: Claim, *acts: Act) -> None:
+    for what in acts:
+        (done,) = act(record, what, [id_text(c.delivery_id)], "ali", now_us() + 120 * HOUR)
+        assert not done.error
+
+
+def noted(record: Record, c: Claim, event: Event, source: str) -> None:
+    record.note(Note(delivery_id=c.delivery_id, event=event, at_us=now_us(), source=source))
+
+
+def state(record: Record) -> str:
+    (row,) = rows(record, schema.delivery)
+    return str(row.state)
+
+
+@pytest.mark.parametrize("acts", [(Act.HOLD, Act.RELEASE), (Act.CANCEL, Act.REQUEUE)])
+def test_what_people_do_meanwhile_sends_it_no_second_time(record: Record, acts: tuple[Act, ...]) -> None:
+    first = begun(record)
+    do(record, first, *acts)
+    assert claim(record) == [] and claim(record, owner="1/b") == []
+    sent(record, first)
+    assert state(record) == "sent" and claim(record) == []
+
+
+def test_it_goes_on_when_the_attempt_failed_or_its_process_died(record: Record) -> None:
+    first = begun(record)
+    do(record, first, Act.HOLD, Act.RELEASE)
+    sent(record, first, Event.ATTEMPTED)
+    (second,) = claim(record)
+    assert not second.in_doubt
+    do(record, second, Act.HOLD, Act.RELEASE)
+    (third,) = claim(record, owner="0/next-life")
+    assert third.in_doubt
+    assert [row.result for row in rows(record, schema.attempt)] == ["attempted", "in-doubt", None]
+
+
+def test_the_doubt_of_an_attempt_that_was_cancelled_is_kept(record: Record) -> None:
+    first = begun(record)
+    do(record, first, Act.CANCEL)
+    sent(record, first, Event.IN_DOUBT)
+    assert state(record) == "failed"
+    do(record, first, Act.REQUEUE)
+    (second,) = claim(record)
+    assert second.in_doubt
+
+
+@pytest.mark.parametrize("event", [Event.READ, Event.FETCHED, Event.PROCESSED])
+@pytest.mark.parametrize("end", [Event.ATTEMPTED, Event.IN_DOUBT])
+def test_what_arrived_while_it_was_tried_again_is_not_tried_a_third_time(
+    record: Record, event: Event, end: Event
+) -> None:
+    first = begun(record)
+    sent(record, first, Event.IN_DOUBT)
+    (second,) = claim(record)
+    noted(record, first, event, "mdn")
+    sent(record, second, end)
+    assert state(record) == "sent" and claim(record) == []
+
+
+def test_a_person_who_has_it_sent_again_is_obeyed(record: Record) -> None:
+    first = begun(record)
+    sent(record, first)
+    noted(record, first, Event.READ, "mdn")
+    do(record, first, Act.REQUEUE)
+    (second,) = claim(record)
+    sent(record, second, Event.ATTEMPTED)
+    assert len(claim(record)) == 1
+
+
+def test_who_registers_a_letter_that_came_on_paper_does_not_stop_it(record: Record) -> None:
+    first = begun(record)
+    noted(record, first, Event.REGISTERED, "person")
+    sent(record, first, Event.ATTEMPTED)
+    assert len(claim(record)) == 1
+
+
+def test_an_end_that_comes_after_the_lease_disturbs_nobody(record: Record) -> None:
+    first = begun(record)
+    (second,) = claim(record, owner="1/b", at=now_us() + 2 * HOUR)
+    sent(record, first, Event.ATTEMPTED)
+    assert claim(record, owner="1/b", at=now_us() + 2 * HOUR) == []
+    sent(record, second)
+    assert [row.result for row in rows(record, schema.attempt)] == ["attempted", "relayed"]
+
+
+def test_a_lease_is_prolonged_by_who_holds_it(record: Record) -> None:
+    first = begun(record)
+    later = now_us() + 5 * HOUR
+    ids = [first.delivery_id]
+    assert record.write(lambda conn: renew(conn, "1/b", ids, later)) == 0
+    assert record.write(lambda conn: renew(conn, "0/a", ids, later)) == 1
+    assert claim(record, at=now_us() + 2 * HOUR) == []
+    assert len(claim(record, at=later + HOUR)) == 1
+
+
+def test_what_has_arrived_is_not_late(record: Record) -> None:
+    first = begun(record)
+    noted(record, first, Event.DELIVERED, "dsn")
+    sent(record, first, Event.ATTEMPTED)
+    with pytest.raises(UnknownMove):
+        noted(record, first, Event.LATE, "timer")
+    assert {row.kind for row in rows(record, schema.receipt)} == {"submitted", "delivered"}
