@@ -131,11 +131,11 @@ def run(*, once: bool) -> int:
         faults = [*letters.faults, *(fault for one in found for fault in one.differences())]
         with step("signatures of all copies, receipts offline, wasl ledger verify"):
             faults += outcome.proofs(gateway, found, HOME / "receipts")
-        ending.verdict(console, found, faults, time.monotonic() - began)
+        status = ending.verdict(console, found, faults, time.monotonic() - began)
         if not once:
             ending.invite(console, gateway, agencies, found)
             watch([wasl.child, *(child for agency in agencies for child in agency.children)])
-        return 1 if faults else 0
+        return status
 
 
 def check(gateway: Gateway) -> None:

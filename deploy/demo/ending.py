@@ -24,19 +24,20 @@ _PAGES = (
 )
 
 
-def verdict(console: Console, found: list[Found], faults: list[str], seconds: float) -> None:
-    """Say whether all is as it should be."""
+def verdict(console: Console, found: list[Found], faults: list[str], seconds: float) -> int:
+    """Say whether all is as it should be; the exit status: 0 if so, 1 with every difference printed."""
     if faults:
         console.print(f"\n{len(faults)} differences from what should be:", style="bold red")
         for fault in faults:
             console.print(f"  {fault}", markup=False)
-        return
+        return 1
     receipts = sum(len(one.receipts) for one in found)
     console.print(
         f"\nAll {len(found)} sample letters are where they should be, {receipts} receipts came back, every "
         f"signature verifies, the ledger is whole. {seconds:.0f} s.",
         style="green",
     )
+    return 0
 
 
 def invite(console: Console, gateway: Gateway, agencies: list[Agency], found: list[Found]) -> None:
