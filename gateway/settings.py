@@ -1,15 +1,13 @@
 """The settings: one TOML file, read whole into types, every fault at once with its line.
 
-``Settings.load("wasl.toml")`` is the only way in. Each key is documented at its field, which is also
-where ``wasl init`` and the README's table take their words from. ``WASL__SECTION__KEY`` in the
+``read_settings`` of :mod:`gateway.settings_file` is the only way in. Each key is documented at its field,
+which is also where ``wasl init`` and the README's table take their words from. ``WASL__SECTION__KEY`` in the
 environment overrides a key, ``…_file`` keys read a secret from a file, paths are relative to the
 settings file. Raises :class:`policies.faults.ConfigFaults` and nothing else.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -429,13 +427,6 @@ class Settings(Section):
     log: Log = Log()
     dns: Dns = Dns()
     authentication: Authentication = Field(default_factory=lambda: Authentication())
-
-    @classmethod
-    def load(cls, path: Path | str, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read and check a settings file; raises :class:`ConfigFaults` with every fault and its line."""
-        from gateway.settings_file import read_settings
-
-        return read_settings(Path(path), os.environ if environ is None else environ)
 
     @property
     def database_url(self) -> str:

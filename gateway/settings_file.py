@@ -1,11 +1,12 @@
 """Reading ``wasl.toml``: TOML, the environment's overrides, and faults that name their line.
 
-:func:`find_settings` looks where the command line looks; :func:`read_settings` does the work of
-``Settings.load``. Raises :class:`policies.faults.ConfigFaults` only.
+:func:`find_settings` looks where the command line looks; :func:`read_settings` reads and
+checks what is there. Raises :class:`policies.faults.ConfigFaults` only.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -38,8 +39,11 @@ def find_settings(given: Path | None) -> Path:
     raise ConfigFaults([Fault(file="wasl.toml", message=f"not found here nor as {SYSTEM_FILE}", hint=hint)])
 
 
-def read_settings(path: Path, environ: Mapping[str, str]) -> Settings:
-    """The settings in a file; raises ConfigFaults."""
+def read_settings(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings in a file; raises ConfigFaults with every fault and its line.
+
+    ``environ``: where their overrides stand, by default the process's environment.
+    """
     name = str(path)
     text = _text(path, name)
     try:
@@ -51,7 +55,7 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> Settings:
             [Fault(file=name, message="is nested too deeply or holds an absurd number")]
         ) from None
     found = places(text)
-    changed, faults = _override(data, environ)
+    changed, faults = _override(data, os.environ if environ is None else environ)
     # Sections that are not there are read too, so that their default paths get their base.
     for section, info in Settings.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):

@@ -89,8 +89,7 @@ def _count(number: int, noun: str, nouns: str = "") -> str:
 
 def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Iterator[Finding]:
     from gateway.opening import open_directory, policy_limits
-    from gateway.settings import Settings
-    from gateway.settings_file import find_settings
+    from gateway.settings_file import find_settings, read_settings
     from policies.faults import ConfigFaults
     from policies.load import load_policy
 
@@ -98,7 +97,7 @@ def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Itera
     settings_file = None
     try:
         file = settings_file = find_settings(config)
-        settings = Settings.load(file)
+        settings = read_settings(file)
     except ConfigFaults as e:
         yield from (_fault("settings", fault) for fault in e.faults)
         if settings_file is not None:

@@ -65,10 +65,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 def load_settings(config: Path | None) -> Settings:
     """The settings of this command; raises ConfigFaults."""
-    from gateway.settings import Settings
-    from gateway.settings_file import find_settings
+    from gateway.settings_file import find_settings, read_settings
 
-    return Settings.load(find_settings(config))
+    return read_settings(find_settings(config))
 
 
 def check_settings(config: Path | None) -> None:

@@ -85,7 +85,7 @@ def init(
     """
     from gateway.agency_files import read_csv, write_agencies
     from gateway.setting_values import endpoint
-    from gateway.settings import Settings
+    from gateway.settings_file import read_settings
     from policies.agency_entry import domain_name, host_name
 
     name = parsed(host_name, hostname or socket.getfqdn(), "--hostname")
@@ -103,7 +103,7 @@ def init(
     text = _house(root, file.parent == root, name, own, relay, dkim)
     part = file.with_name(f".{file.name}.part")
     part.write_text(text, "utf-8")
-    settings = Settings.load(part, {})
+    settings = read_settings(part, {})
     imported = len(write_agencies(settings.directory.path, rows, next_hop, (own,))) if rows else 0
     # The last step: without it nothing is a gateway yet, and an init that was refused can be repeated.
     part.rename(file)

@@ -140,11 +140,11 @@ def restore(
 
 def _settings_of(source: Path) -> Settings:
     """The settings that were backed up; raises Trouble."""
-    from gateway.settings import Settings
+    from gateway.settings_file import read_settings
     from policies.faults import ConfigFaults
 
     try:
-        return Settings.load(source / "config" / SETTINGS)
+        return read_settings(source / "config" / SETTINGS)
     except ConfigFaults as error:
         first = error.faults[0]
         raise Trouble(f"{first}: name the database to restore into with --database URL") from None
@@ -152,12 +152,12 @@ def _settings_of(source: Path) -> Settings:
 
 def _places(source: Path, root: Path, sqlite: bool) -> Places:
     """Where data and archive go: where the settings look for them, if that is in the gateway's folder."""
-    from gateway.settings import Settings
+    from gateway.settings_file import read_settings
     from policies.faults import ConfigFaults
 
     base = (source / "config").absolute()
     try:
-        settings = Settings.load(base / SETTINGS, {})
+        settings = read_settings(base / SETTINGS, {})
     except ConfigFaults:  # a secret that was left out; `wasl check` tells the rest
         return Places(data=root / "data", archive=root / "data" / "archive", astray=[])
     astray: list[Astray] = []

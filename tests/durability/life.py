@@ -26,6 +26,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from gateway.settings import Settings
+from gateway.settings_file import read_settings
 from tests.durability.letter import SMALL, Letter
 from tests.faults.faultfs import FaultFs
 from tests.servers.place import Child, Place, ServerFailed, read_log, wait_until
@@ -210,7 +211,7 @@ class Lives:
     @cached_property
     def settings(self) -> Settings:
         """Where the record lies; as the house was when it was first asked."""
-        return Settings.load(self.house.settings, {})
+        return read_settings(self.house.settings, {})
 
     @contextmanager
     def store(self) -> Iterator[Store]:

@@ -7,7 +7,7 @@ import re
 import stat
 from pathlib import Path
 
-from gateway.settings import Settings
+from gateway.settings_file import read_settings
 from tests.unit.shell import Shell
 
 
@@ -139,7 +139,7 @@ def test_settings_that_name_folders_below_them_fit_again(home: Path, wasl: Shell
     assert f"wasl check --config {place}" in said.err
     said = wasl("check", "--offline", "--config", place)
     assert said.status == 0, said.err
-    assert Settings.load(place, {}).gateway.data_dir == place.parent / "var"
+    assert read_settings(place, {}).gateway.data_dir == place.parent / "var"
     assert wasl("ledger", "verify", "--config", place).out == "0 entries, all of them fit\n"
 
 

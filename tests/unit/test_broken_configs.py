@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import Settings
+from gateway.settings_file import read_settings
 from policies.directory import load_directory
 from policies.faults import ConfigFaults
 from policies.load import load_policy
@@ -18,7 +18,7 @@ EXPECT = "# expect: "
 
 def load(file: Path) -> None:
     if file.name.startswith("settings"):
-        Settings.load(file, {})
+        read_settings(file, {})
     elif file.name.startswith("agency"):
         load_directory(file)
     else:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from gateway.commands.console import SAYS_WHAT_TO_DO, explain, safe
 from gateway.data_lock import DataLock
 from gateway.opening import mac_secrets, open_record
-from gateway.settings import Settings
+from gateway.settings_file import read_settings
 from gateway.trouble import Trouble
 from gateway.version import version
 from policies.agency import check_password
@@ -87,7 +87,7 @@ def test_init_makes_a_gateway_that_checks_out(home: Path, wasl: Shell) -> None:
     assert made["agencies"] == 2 and made["admin"] == "admin"
     for secret in ("secrets/ledger.pem", "secrets/mac.key"):
         assert stat.S_IMODE((home / secret).stat().st_mode) == 0o600
-    settings = Settings.load(home / "wasl.toml", {})
+    settings = read_settings(home / "wasl.toml", {})
     assert len(mac_secrets(settings.secrets.mac)[0]) >= 16
     record = open_record(settings)
     try:
@@ -322,7 +322,7 @@ def test_looking_for_letters_is_itself_recorded(home: Path, wasl: Shell) -> None
     assert wasl("letter", "list", "to:MOH", "secret").status == 0
     said = wasl("letter", "show", "MOF/2026/000001")
     assert said.status == 1 and "there is no letter MOF/2026/000001" in said.err
-    record = open_record(Settings.load(home / "wasl.toml", {}))
+    record = open_record(read_settings(home / "wasl.toml", {}))
     try:
         with record.read() as conn:
             rows = conn.execute(select(audit.c.action, audit.c.object, audit.c.account)).all()

@@ -13,6 +13,7 @@ from gateway import high_water
 from gateway.ledger_rotation import rotate, take_over
 from gateway.opening import open_record
 from gateway.settings import Settings
+from gateway.settings_file import read_settings
 from tests.records import claim, letter, sent
 from tracker.audit_ledger import audit_store
 from tracker.ledger import LedgerKey, keys_file, proof_text
@@ -65,7 +66,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     file = tmp_path / "wasl.toml"
     domain = "wasl.gov.example"
     file.write_text(f'[gateway]\nhostname = "{domain}"\ndomain = "{domain}"\ndata_dir = "data"\n')
-    settings = Settings.load(file, {})
+    settings = read_settings(file, {})
     settings.ledger.key.parent.mkdir()
     settings.ledger.key.touch(0o600)
     settings.ledger.key.write_bytes(LedgerKey.make(settings.ledger_origin).pem())

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.opening import open_record
-from gateway.settings import Settings
+from gateway.settings_file import read_settings
 from tests.records import HOUR, claim, end, letter, sent, whole
 from tests.unit.shell import Shell
 from tracker.model import id_text, now_us
@@ -28,7 +28,7 @@ REFUSED = "451 4.4.1 Connection refused"
 
 @contextmanager
 def opened(home: Path) -> Iterator[Record]:
-    record = open_record(Settings.load(home / "wasl.toml", {}))
+    record = open_record(read_settings(home / "wasl.toml", {}))
     try:
         yield record
     finally:

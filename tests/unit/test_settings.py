@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.setting_values import duration, duration_text, endpoint, name_server, number_shape, octets
 from gateway.settings import Endpoint, Settings, WireDoor
-from gateway.settings_file import find_settings
+from gateway.settings_file import find_settings, read_settings
 from gateway.settings_template import template
 from gateway.toml_places import places
 from policies.faults import ConfigFaults
@@ -24,7 +24,7 @@ LEAST = '[gateway]\nhostname = "wasl.gov.example"\ndomain = "wasl.gov.example"\n
 def load(tmp_path: Path, text: str, **environ: str) -> Settings:
     file = tmp_path / "wasl.toml"
     file.write_text(text, "utf-8")
-    return Settings.load(file, environ)
+    return read_settings(file, environ)
 
 
 def faults(tmp_path: Path, text: str, **environ: str) -> list[str]:
@@ -100,7 +100,7 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
 
 def test_no_file_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigFaults, match="wasl init"):
-        Settings.load(tmp_path / "nowhere.toml", {})
+        read_settings(tmp_path / "nowhere.toml", {})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gateway.settings_file.SYSTEM_FILE", tmp_path / "system.toml")
     with pytest.raises(ConfigFaults, match="wasl init"):
@@ -261,7 +261,7 @@ def test_any_text_is_refused_with_faults_only(tmp_path: Path, text: str) -> None
     file = tmp_path / "any.toml"
     file.write_text(text, "utf-8")
     with pytest.raises(ConfigFaults) as refused:
-        Settings.load(file, {})
+        read_settings(file, {})
     assert refused.value.faults
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import typer
 
 from gateway.commands import app
-from gateway.settings import Settings
+from gateway.settings_file import read_settings
 from tests.unit.shell import ROOT
 
 UNIT = ROOT / "deploy" / "wasl.service"
@@ -95,7 +95,7 @@ def test_it_is_hardened_and_may_stop_in_peace(home: Path) -> None:
     for key, value in HARDENED.items():
         assert service[key] == [value], key
     assert service["SystemCallFilter"][0] == "@system-service"
-    grace = Settings.load(home / "wasl.toml", {}).limits.stop_grace.total_seconds()
+    grace = read_settings(home / "wasl.toml", {}).limits.stop_grace.total_seconds()
     assert int(service["TimeoutStopSec"][0]) > grace
 
 

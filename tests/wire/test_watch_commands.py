@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.commands.reading import reading
-from gateway.settings import Settings
+from gateway.settings_file import read_settings
 from tests.servers.dovecot import Dovecot
 from tests.servers.place import wait_until
 from tests.servers.wasl import House, copied_house, serving, wasl
@@ -76,7 +76,7 @@ def test_a_letter_through_the_gateway_into_a_watched_mailbox(dovecot_server: Dov
         checked = rows(house, "check", "--agency", "MOH", may_fail=True)
         assert [one["text"] for one in checked if one["about"] == "server" and one["level"] == "fault"] == []
         with serving(house) as gateway:
-            settings = Settings.load(house.settings)
+            settings = read_settings(house.settings)
 
             def state() -> str:
                 with reading(settings) as conn:
