@@ -161,15 +161,20 @@ class Drafting:
         read: Read,
         decision: Decision,
         policy: Policy,
+        beside: Sequence[Verdict] = (),
     ) -> Acceptance:
-        """The record of a letter that was refused whole; the client's own server tells the author."""
-        verdicts = decision.verdicts
+        """The record of a letter that was refused whole; the client's own server tells the author.
+
+        ``beside``: those who were refused while a return address took the mail. It is answered with 250, so
+        that we tell the author.
+        """
+        verdicts = beside or decision.verdicts
         a = self.acceptance(conn, envelope, octets, facts, read, decision, policy, verdicts)
         hits, would = self._hits(policy, verdicts)
         return replace(
             a,
             kind=LetterKind.REFUSED,
-            deliveries=tuple([replace(d, asks=()) for d in a.deliveries]),
+            deliveries=a.deliveries if beside else tuple([replace(d, asks=()) for d in a.deliveries]),
             number_shape=None,
             hand_to=None,
             author=facts.author,

@@ -38,7 +38,7 @@ from policies.chain import Policy
 from policies.directory import Agency, Directory
 from policies.facts import Answered, Facts, SenderKind, Surroundings, of_envelope
 from policies.rates import PolicyState
-from policies.verdict import Decision, Kind
+from policies.verdict import Decision, Kind, Verdict
 from tracker import answering
 from tracker.acceptance import Accepted
 from tracker.archive import ArchiveFull, Octets, Spool
@@ -244,7 +244,9 @@ class Intake:
                 reading.facts.submitters,
             )
         others = tuple(v for v in decision.verdicts if v not in reports)
-        if any(not v.refused for v in others):
+        if others and all(v.refused for v in others):
+            await self._record_refusal(conn, envelope, octets, reading, decision, policy, others)
+        elif others:
             read = self._read_beside(reading, conn)
             a = self._drafting.acceptance(
                 conn, envelope, octets, reading.facts, read, decision, policy, others
@@ -300,10 +302,11 @@ class Intake:
         reading: Reading,
         decision: Decision,
         policy: Policy,
+        beside: tuple[Verdict, ...] = (),
     ) -> None:
         """The refusal of a whole letter is a record too; the client's own server tells the author."""
         read = self._read_beside(reading, conn)
-        a = self._drafting.refusal(conn, envelope, octets, reading.facts, read, decision, policy)
+        a = self._drafting.refusal(conn, envelope, octets, reading.facts, read, decision, policy, beside)
         await self._crossing.at_record(self._record.accept_desk, a)
 
     async def _with_answered(self, reading: Reading) -> Reading:

@@ -17,7 +17,7 @@ from tracker import followups, policy_rows, schema
 from tracker.acceptance import Acceptance, Accepted, DeliveryDraft, envelope_digest
 from tracker.claims import Claim, Parcel
 from tracker.doubtful import DoubtfulAttempts
-from tracker.due_receipts import NOTIFY, earn
+from tracker.due_receipts import NOTIFY, earn, free
 from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.handing_over import claim_of, parcel_of
 from tracker.linking import Cited, Links, find_cited, links_of, write_links
@@ -25,7 +25,7 @@ from tracker.model import DeliveryKind, IdSource, LetterKind, LetterNumber
 from tracker.object_store import ObjectStore, remove
 from tracker.prepared import Prepared
 from tracker.registers import Registers
-from tracker.same_letter import find_halves, find_repeats, half_key
+from tracker.same_letter import find_halves, find_repeats, half_key, lock_digests
 from tracker.states import Event, Grade, Outcome, State
 from tracker.writer import Desk
 
@@ -85,9 +85,14 @@ class AcceptDesk(Desk):
             # repeats, so that two nodes can neither deadlock nor both miss each other's half of a letter.
             self._registers.lock(conn, sorted(numbered))
         digests = [envelope_digest(a) for a in payloads]
+        if conn.dialect.name != "sqlite":  # what takes no number has no counter that would keep nodes apart
+            lock_digests(conn, [d for a, d in zip(payloads, digests, strict=True) if not a.number_shape])
         repeats = find_repeats(conn, payloads, digests)
         for a, digest in zip(payloads, digests, strict=True):
-            if a.followup_ids and not followups.free(conn, a.followup_ids):  # another node's mail stands
+            settled = (a.followup_ids and not followups.free(conn, a.followup_ids)) or (
+                a.receipt_ids and not free(conn, a.receipt_ids)
+            )
+            if settled and digest not in repeats:  # another node's mail stands
                 repeats[digest] = Accepted(letter_id=0, number=None, repeat=True)
         halves = find_halves(conn, payloads)
         cited = find_cited(conn, payloads)
@@ -222,10 +227,16 @@ class _Lot:
         return Accepted(letter_id=letter_id, number=text, claims=tuple(claims))
 
     def _not_yet(self, a: Acceptance, letter_id: int) -> list[DeliveryDraft]:
-        """The recipients of a letter's further transaction that have no row yet."""
+        """The recipients of a letter's further transaction that have no row yet.
+
+        Whoever sends it again after it was returned, refused or cancelled means to: that is a delivery of
+        its own. The repeat of a transaction, in the same octets, does not come here.
+        """
         here = {row["recipient_key"]: row for row in self.deliveries if row["letter_id"] == letter_id}
         c = schema.delivery.c
-        asked = select(c.recipient_key, c.id, c.recipient, c.intended).where(c.letter_id == letter_id)
+        asked = select(c.recipient_key, c.id, c.recipient, c.intended).where(
+            c.letter_id == letter_id, c.state.not_in((State.FAILED.value, State.REFUSED.value))
+        )
         before = {row.recipient_key: row for row in self._conn.execute(asked)}
         fresh: list[DeliveryDraft] = []
         for d in a.deliveries:

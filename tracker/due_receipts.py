@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tracker import schema
 from tracker.ledger import EvidenceRow
 from tracker.model import DeliveryKind
-from tracker.prepared import Prepared
+from tracker.prepared import Prepared, PreparedIn
 from tracker.receipt_due import ReceiptSettings, gathered
 from tracker.states import Event, State
 
@@ -359,6 +359,24 @@ _INSERT_RECEIPT = {
     "sqlite": Prepared(sqlite.insert(schema.receipt).on_conflict_do_nothing()),
     "postgresql": Prepared(postgresql.insert(schema.receipt).on_conflict_do_nothing()),
 }
+
+
+_is_due = schema.receipt.c.state == "due"
+_FREE = PreparedIn(lambda ids: select(schema.receipt.c.id).where(schema.receipt.c.id.in_(ids), _is_due))
+_FREE_LOCKED = PreparedIn(
+    lambda ids: (
+        select(schema.receipt.c.id)
+        .where(schema.receipt.c.id.in_(ids), _is_due)
+        .order_by(schema.receipt.c.id)
+        .with_for_update()
+    )
+)
+
+
+def free(conn: Connection, ids: Sequence[int]) -> bool:
+    """Lock these rows; True when the mail of all of them is still to be made."""
+    asked = _FREE if conn.dialect.name == "sqlite" else _FREE_LOCKED
+    return len(asked.all(conn, sorted(set(ids)))) == len(set(ids))
 
 
 def earn(conn: Connection, rows: list[dict[str, Any]]) -> None:

@@ -30,6 +30,7 @@ from tracker.outage import Outage
 from tracker.packing import pack, unpack
 from tracker.record import Record
 from tracker.record_room import DONE, FAILED, HANDED, NUDGE, Furnishing, Lot, Settled, receive, send
+from tracker.states import State
 from tracker.store import Store
 from tracker.writer import MAX_GROUP, Desk, Errand, Writer
 
@@ -73,8 +74,10 @@ def _picks(a: Acceptance, accepted: Accepted) -> tuple[tuple[int, int, int], ...
     picks = []
     at = 0
     for claim in accepted.claims:
-        while a.deliveries[at].recipient.address != claim.recipient or a.deliveries[at].hop != claim.hop:
-            at += 1
+        while (draft := a.deliveries[at]).state is not State.QUEUED or (
+            draft.recipient.address != claim.recipient or draft.hop != claim.hop
+        ):
+            at += 1  # one mailbox may stand twice: a copy that is held, and another recipient's routed there
         picks.append((at, claim.delivery_id, claim.attempt_id))
         at += 1
     return tuple(picks)

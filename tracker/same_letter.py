@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, select, text
 
 from tracker import schema
 from tracker.acceptance import Acceptance, Accepted
@@ -42,6 +42,20 @@ _HALVES = PreparedIn(
         _l.kind == LetterKind.LETTER.value,
     )
 )
+
+
+# Two keys, so that it meets no lock of another kind: the ledger's is of one, a node's has another first key.
+_LOCKS = text(
+    "SELECT pg_advisory_xact_lock(7237103, one) "
+    "FROM (SELECT unnest(CAST(:keys AS int[])) AS one ORDER BY 1) sorted"
+)
+
+
+def lock_digests(conn: Connection, digests: Sequence[bytes]) -> None:
+    """PostgreSQL: have another node that accepts one of these wait, and find it then. In sorted order."""
+    if digests:
+        keys = sorted({int.from_bytes(digest[:4], "big", signed=True) for digest in digests})
+        conn.execute(_LOCKS, {"keys": keys})
 
 
 def find_repeats(

@@ -439,3 +439,19 @@ def test_a_newer_database_is_refused(db_url: str) -> None:
     with pytest.raises(StoreError, match="newer Wasl"):
         store.create()
     store.close()
+
+
+@pytest.mark.parametrize("ended", [Event.FAILED, Event.CANCELLED])
+def test_a_letter_that_was_returned_and_is_sent_again_is_delivered(record: Record, ended: Event) -> None:
+    first = letter(record, "b@moh.gov.example", "c@moj.gov.example")
+    number = record.accept(first).number
+    one, other = claim(record)
+    sent(record, one)
+    sent(record, other, ended)
+    text = b"Received: from elsewhere\r\nFrom: a@mof.gov.example\r\n\r\nhello\r\n"
+    again = letter(record, "b@moh.gov.example", "c@moj.gov.example", text=text, digest=first.digest)
+    accepted = record.accept(again)
+    assert accepted.number == number and not accepted.repeat
+    assert [c.recipient for c in claim(record)] == [other.recipient]
+    assert record.accept(replace(again, submission_id=record.ids.next())).repeat
+    whole(record)

@@ -130,3 +130,12 @@ def test_addresses_that_were_not_made_here_are_refused_in_session(
     ):
         code, text = front.send(report("delivered", DIWAN), recipient, sender="", agency=MOH)
         assert (code, text.split()[0]) == (550, "5.1.1"), recipient
+
+
+def test_who_is_refused_beside_a_return_address_is_told_of(front: Front, sent: tuple[str, str]) -> None:
+    _, back = sent
+    words, message_id = letter("diwan@moj.gov.example", author=DIWAN, subject="[سري للغاية] x")
+    assert not front.accept(words, back, "diwan@moj.gov.example", sender=DIWAN, agency=MOH)
+    (told,) = front.receipts(message_id, "refused", at=MOH)
+    assert b"Action: failed" in told.octets and b"Status: 5.7.1" in told.octets
+    assert "refused" in [row.kind for row in front.letters(message_id)]

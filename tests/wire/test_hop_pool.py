@@ -323,3 +323,26 @@ def test_twenty_megabytes_are_never_held_whole(run: Run, tmp_path: Path) -> None
     peak = run(main)
     assert got == len(b"Received: by us\r\n") + size + 400_000 + 3  # every dot doubled, and the last one
     assert peak < 6_000_000
+
+
+def test_who_was_too_many_and_whose_answer_was_lost_is_in_doubt(run: Run) -> None:
+    async def play(wire: Wire) -> None:
+        await wire.hello(*OFFERED)
+        await wire.lines(4)
+        await wire.say("250 ok", "250 ok", "452 4.5.3 too many", "354 go on")
+        await wire.octets()
+        await wire.say("250 taken")
+        await wire.lines(3)
+        await wire.say("250 ok", "250 ok", "354 go on")
+        await wire.octets()
+        wire.drop()
+
+    async def main() -> None:
+        two = replace(mail(), recipients=(*mail("r1").recipients, *mail("r2").recipients))
+        async with serving(play) as server:
+            connections = pool(server.port)
+            outcome = await connections.send(two)
+            await connections.close()
+        assert [(r.accepted, r.in_doubt) for r in outcome.results] == [(True, False), (False, True)]
+
+    run(main)
