@@ -45,6 +45,14 @@ class _Opened:
         self._ours = ours
         self.view = octets.view()
         self.edits: dict[Order, asyncio.Future[Edit]] = {}  # one for each return address
+        self._hashes: dict[int, bytes] = {}
+
+    def hashed(self, start: int) -> bytes:
+        """The hash of the body from ``start``, for whom no room remembers it."""
+        known = self._hashes.get(start)
+        if known is None:
+            known = self._hashes[start] = body_hash(self.view, start)
+        return known
 
     def __del__(self) -> None:
         if self._ours:
@@ -98,6 +106,7 @@ class Composer:
         self._executor = executor
         self._ring = KeyRing()  # for when the signing room is closed
         self._open: WeakValueDictionary[int, _Opened] = WeakValueDictionary()
+        self._coming: dict[int, asyncio.Future[_Opened]] = {}  # asked of the archive
         self._loop = asyncio.get_running_loop()
 
     async def compose(self, batch: list[Claim], hop: NextHop) -> Sending:
@@ -108,7 +117,7 @@ class Composer:
             if parcel.octets is not None:
                 opened = _Opened(parcel.octets, ours=False)
             else:
-                opened = await self._loop.run_in_executor(self._executor, self._fetch, parcel)
+                opened = await self._fetched(parcel)
             opened = self._open.setdefault(parcel.submission_id, opened)
         tagged = batch[0].tag
         outward = _outward(batch)
@@ -132,6 +141,16 @@ class Composer:
             edit=edit.to_json(),
             opened=opened,
         )
+
+    async def _fetched(self, parcel: Parcel) -> _Opened:
+        """The letter from the archive: once, however many of its deliveries ask at the same time."""
+        number = parcel.submission_id
+        coming = self._coming.get(number)
+        if coming is None:
+            coming = self._loop.run_in_executor(self._executor, self._fetch, parcel)
+            self._coming[number] = coming
+            coming.add_done_callback(lambda _: self._coming.pop(number, None))
+        return await asyncio.shield(coming)  # who is cancelled takes it from nobody else
 
     def _fetch(self, parcel: Parcel) -> _Opened:
         return _Opened(self._archive.open(parcel.archive_key), ours=True)
@@ -168,8 +187,7 @@ class Composer:
         return self._sealed_here(order, opened)
 
     def _sealed_here(self, order: Order, opened: _Opened) -> Edit:
-        view = opened.view
-        return seal(order, view, scan(view), self._ring, lambda start: body_hash(view, start))
+        return seal(order, opened.view, scan(opened.view), self._ring, opened.hashed)
 
     def _order(self, batch: list[Claim], notify_to: str) -> Order:
         parcel, claim = batch[0].parcel, batch[0]

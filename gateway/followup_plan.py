@@ -98,7 +98,7 @@ class FollowUpPlan:
         if step.kind is StepKind.ESCALATE:
             wanted = plan.escalate_to
         else:
-            wanted = (agency.registry or Address.parse(one.recipient),)
+            wanted = (agency.registry or Address.recorded(one.recipient),)
         return tuple(str(to) for to in wanted if way(to, self._directory(), agency))
 
     def upcoming(self, conn: Connection, rows: Sequence[Awaited], at_us: int) -> list[Upcoming]:
@@ -187,7 +187,7 @@ def asked_for(
         agency = directory.agency(row.agency)
         if agency is None or not policy.followup.follows(agency) or day in row.asked:
             continue
-        to = agency.registry or Address.parse(row.recipient)
+        to = agency.registry or Address.recorded(row.recipient)
         if way(to, directory, agency):
             out.append(
                 StepClaim(

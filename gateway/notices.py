@@ -223,7 +223,7 @@ class Notices:
         letter = bundle.letter
         author = to[0]
         if letter.sender and letter.sender != str(author):  # policy has others told
-            author = Address.parse(letter.sender)
+            author = Address.recorded(letter.sender)
         sender = self._agency(letter.agency)
         recipients: list[RecipientFacts] = []
         for receipt in bundle.receipts:
@@ -287,7 +287,7 @@ class Notices:
         # Their detail speaks of a client, not of a server that was sent to.
         quiet = event in (Event.SUBMITTED, Event.READ)
         return RecipientFacts(
-            address=Address.parse(d.recipient),
+            address=Address.recorded(d.recipient),
             event=event,
             at_us=receipt.at_us,
             grade=Grade(receipt.grade),

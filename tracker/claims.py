@@ -19,7 +19,7 @@ from tracker import schema
 from tracker.archive import Octets
 from tracker.doubtful import DoubtfulAttempts
 from tracker.evidence import EvidenceBook, Proof, evidence_row
-from tracker.model import NULL_PATH, Address, DeliveryKind, Door, IdSource, LetterKind, id_text
+from tracker.model import Address, DeliveryKind, Door, IdSource, LetterKind, id_text
 from tracker.states import Event, State
 from tracker.writer import Desk
 
@@ -329,7 +329,7 @@ def _load(conn: Connection, ids: Sequence[int], source: IdSource, doubtful: Set[
                 delivery_id=row.id,
                 attempt_id=source.next(),
                 kind=DeliveryKind(row.kind),
-                recipient=Address.parse(row.recipient),
+                recipient=Address.recorded(row.recipient),
                 agency=row.agency,
                 notify=row.notify,
                 orcpt=row.orcpt,
@@ -367,7 +367,7 @@ def _parcel(row: Any) -> Parcel:
         helo=row.helo,
         tls=row.tls,
         account=row.account,
-        sender=Address.parse(row.sender) if row.sender else NULL_PATH,
+        sender=Address.recorded(row.sender or ""),
         ret=row.ret,
         envid=row.envid,
         body=row.body,

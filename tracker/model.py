@@ -39,7 +39,7 @@ class AddressError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A mailbox as it stood on the wire. ``Address.parse`` is the only way to make one from text."""
+    """A mailbox as it stood on the wire. From text of outside it is made by ``Address.parse`` alone."""
 
     local: str
     domain: str
@@ -51,6 +51,12 @@ class Address:
         Nothing is repaired: a control character, an over-long part or an empty label is refused.
         """
         return _parse(text)
+
+    @classmethod
+    def recorded(cls, text: str) -> Address:
+        """An address that the record holds: it was read before, under the rules of its day."""
+        local, _, domain = text.rpartition("@")
+        return cls(local, domain)
 
     @property
     def is_null(self) -> bool:

@@ -455,3 +455,14 @@ def test_a_letter_that_was_returned_and_is_sent_again_is_delivered(record: Recor
     assert [c.recipient for c in claim(record)] == [other.recipient]
     assert record.accept(replace(again, submission_id=record.ids.next())).repeat
     whole(record)
+
+
+def test_an_address_of_earlier_rules_stands_in_nobodys_way(record: Record) -> None:
+    """What would be refused today was accepted once, and is delivered."""
+    record.accept(letter(record))
+    record.write(
+        lambda conn: conn.execute(update(schema.delivery).values(recipient="b\u200b@moh.gov.example"))
+    )
+    record.write(lambda conn: conn.execute(update(schema.submission).values(sender="")))
+    (found,) = claim(record)
+    assert str(found.recipient) == "b\u200b@moh.gov.example" and found.parcel.sender.is_null
