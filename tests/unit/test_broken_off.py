@@ -103,6 +103,17 @@ def the_acceptance_is_out(record: Record) -> None:
         sent(record, found, Event.RELAYED)
 
 
+def worker(crossing: Crossing, executor: ThreadPoolExecutor) -> Notices:
+    """Sends what is due, and gathers next to nothing."""
+    return Notices(
+        crossing,
+        NoticeSettings(gateway=GATEWAY, receipts=ReceiptSettings(), digest_us=1),
+        lambda: DIRECTORY,
+        OwnPost(crossing, lambda: DIRECTORY, SCHEDULE, None),
+        executor,
+    )
+
+
 @pytest.mark.parametrize("waited", [0, UNREADABLE_US])
 def test_a_failure_is_told_once_the_letter_can_be_read_or_without_its_header(
     record: Record, waited: int, monkeypatch: pytest.MonkeyPatch
@@ -112,13 +123,7 @@ def test_a_failure_is_told_once_the_letter_can_be_read_or_without_its_header(
     sent(record, found, Event.FAILED)
 
     async def work(crossing: Breaking, executor: ThreadPoolExecutor) -> None:
-        notices = Notices(
-            crossing,
-            NoticeSettings(gateway=GATEWAY, receipts=ReceiptSettings(), digest_us=1),
-            lambda: DIRECTORY,
-            OwnPost(crossing, lambda: DIRECTORY, SCHEDULE, None),
-            executor,
-        )
+        notices = worker(crossing, executor)
         assert await notices.send_due() == 1
         the_acceptance_is_out(record)
         monkeypatch.setattr("gateway.notices.UNREADABLE_US", UNREADABLE_US - waited)

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,18 +14,7 @@ import pytest
 
 from gateway import cli
 from gateway.commands.policy_replay import moment
-from tests.unit.shell import ROOT
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
+from tests.unit.shell import ROOT, Said, Shell
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +35,10 @@ Command = Callable[..., Said]
 
 @pytest.fixture
 def policy(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    wasl = Shell(monkeypatch, capsys)
+
     def run(*words: object) -> Said:
-        monkeypatch.setattr(
-            sys, "argv", ["wasl", "policy", *map(str, words), "--config", str(home / "wasl.toml")]
-        )
-        capsys.readouterr()
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as e:
-            status = e.code if isinstance(e.code, int) else 1
-        said = capsys.readouterr()
-        return Said(status, said.out, said.err)
+        return wasl("policy", *words, "--config", home / "wasl.toml")
 
     return run
 
