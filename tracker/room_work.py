@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -32,12 +33,14 @@ from tracker.record import Record
 from tracker.record_room import DONE, FAILED, HANDED, NUDGE, Furnishing, Lot, Settled, receive, send
 from tracker.states import State
 from tracker.store import Store
+from tracker.store_errors import DatabaseError
 from tracker.writer import MAX_GROUP, Desk, Errand, Writer
 
 _log = logging.getLogger("wasl.record")
 
 _PR_SET_PDEATHSIG = 1
 _NOTE_WAITS_S = 0.01
+_CARRY_EVERY = int(os.environ.get("CARRY", "800"))  # errands; some 3,000 pages of SQLite's log
 
 
 class _Answers:
@@ -165,6 +168,28 @@ class _Press:
                     self._writer.commit_now(group)
 
 
+class _Carrier:
+    """A thread that empties the database's log from time to time, so that no commit has to."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._written = 0
+        self._due: SimpleQueue[bool] = SimpleQueue()
+        threading.Thread(target=self._carry, name="wasl-carrier", daemon=True).start()
+
+    def wrote(self, errands: int) -> None:
+        """So many more were committed."""
+        self._written += errands
+        if self._written >= _CARRY_EVERY:
+            self._written = 0
+            self._due.put(True)
+
+    def _carry(self) -> None:
+        while self._due.get():
+            with suppress(DatabaseError):  # the log keeps it; whoever writes next says what is wrong
+                self._store.carry_over()
+
+
 def work(sock: socket.socket) -> None:
     """Open the record, then write what comes until the other end is closed."""
     furnishing: Furnishing = receive(sock)
@@ -179,6 +204,7 @@ def work(sock: socket.socket) -> None:
     answers = _Answers(sock)
     assert isinstance(record.writer, Writer)
     press = _Press(record.writer, record.accept_desk, archive, answers, complain)
+    carrier = _Carrier(record.store)
     lasting.settle()
     answers.send("ready")
     while (lot := receive(sock)) is not None:
@@ -203,6 +229,7 @@ def work(sock: socket.socket) -> None:
                 errands.append(Errand(by_name[name], payload, answers, (number, payload)))
         if errands:
             press.take(errands)
+            carrier.wrote(len(errands))
     press.stop()
     record.close()
 

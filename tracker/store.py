@@ -47,6 +47,7 @@ class Store:
     def __init__(self, url: str, pool: int = 10) -> None:
         self.url = url
         self._held: Connection | None = None
+        self._carrier: Connection | None = None
         self._node = 0
         self._session: tuple[Any, ...] | None = None  # of the server, that holds the node's lock for us
         self.dialect = make_url(url).get_backend_name()
@@ -140,9 +141,22 @@ class Store:
             conn.close()
         return bool(free)
 
+    def carry_over(self) -> None:
+        """SQLite: copy from the log to the database what is committed, beside whoever writes (PASSIVE).
+
+        Left to the commit that fills the log, that copying would make every letter under way wait for it.
+        Called by one thread. Raises the database's errors; what was not copied stays in the log.
+        """
+        if self.dialect != "sqlite":
+            return
+        if self._carrier is None:
+            self._carrier = self.reader.connect()
+        self._carrier.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def close(self) -> None:
-        if self._held is not None:
-            self._held.close()
+        for conn in (self._held, self._carrier):
+            if conn is not None:
+                conn.close()
         self.writer.dispose()
         self.reader.dispose()
 
