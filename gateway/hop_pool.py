@@ -8,7 +8,8 @@ which are not needed grow old and are closed with QUIT.
 An opportunistic hop whose TLS handshake fails is tried one level down; the level is remembered for
 ``LEVEL_KEPT_S`` and then tried from the best again.
 
-How it fails: :meth:`Pool.send` gives a result for each recipient and raises nothing but CancelledError.
+How it fails: :meth:`Pool.send` gives a result for each recipient and raises nothing but CancelledError, of
+the kind :class:`gateway.outgoing.CutOff` when the hop may have the letter.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import contextlib
 from dataclasses import replace
 
 from gateway.content import Content
-from gateway.outgoing import Outcome, Outgoing, Result, Stage, Timeouts
+from gateway.outgoing import CutOff, Outcome, Outgoing, Result, Stage, Timeouts
 from gateway.smtp_client import HopError, Session, TlsLevel, tls_levels
 from gateway.transaction import cannot_carry
 from policies.directory import NextHop
@@ -88,7 +89,10 @@ class Pool:
             if not rest or not any(result.accepted for result in outcome.results):
                 return outcome
             fewer = replace(mail, recipients=tuple(mail.recipients[i] for i in rest))
-            more = await self._once(fewer, content)
+            try:
+                more = await self._once(fewer, content)
+            except asyncio.CancelledError as cut:
+                raise CutOff from cut  # the others have it
             if not any(result.accepted or result.in_doubt for result in more.results):
                 return outcome
             results = list(outcome.results)

@@ -38,6 +38,7 @@ from tracker.receipts import compose
 from tracker.reply import EnhancedStatus, Reply, ReplyError
 from tracker.rule_notice import RuleNotice, RuleTold
 from tracker.states import Event, Grade
+from tracker.store_errors import DatabaseError, lost_connection
 
 _log = logging.getLogger("wasl.notices")
 
@@ -108,14 +109,25 @@ class Notices:
         self._stopping.set()
 
     async def send_due(self) -> int:
-        """Compose and accept one lot; returns how many messages that made."""
+        """Compose and accept one lot; returns how many messages that made.
+
+        One that the record does not take keeps none of the others back; its error is raised after them.
+        """
         if await self._loop.run_in_executor(self._executor, self._uncovered):
             await self._crossing.write(self._record.sign_head)
         made, hopeless = await self._loop.run_in_executor(self._executor, self._compose_due)
         if hopeless:
             await self._crossing.write(lambda conn: due_receipts.drop(conn, hopeless))
+        refused: Exception | None = None
         for item in made:
-            await self._accept(item)
+            try:
+                await self._accept(item)
+            except Exception as error:
+                if is_outage(error) and (lost_connection(error) or not isinstance(error, DatabaseError)):
+                    raise
+                refused = refused or error
+        if refused is not None:
+            raise refused
         return len(made)
 
     async def _accept(self, item: _Made) -> None:

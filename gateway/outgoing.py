@@ -9,6 +9,7 @@ Plain values; nothing here fails. A result without a reply is in doubt only if t
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from enum import StrEnum
 from gateway.content import Piece
 from tracker.model import Address, TlsInfo
 from tracker.reply import Reply
+
+
+class CutOff(asyncio.CancelledError):
+    """Cancelled when the next hop may have the letter already: its final dot was sent, at least to some."""
 
 
 class Stage(StrEnum):

@@ -27,14 +27,15 @@ from gateway.composer import Composer, Sending
 from gateway.crossing import Crossing
 from gateway.mailbox_look import Look, Sought
 from gateway.next_hops import NextHops
-from gateway.outgoing import OUTWARD, Outcome, Stage
+from gateway.outgoing import OUTWARD, CutOff, Outcome, Stage
 from gateway.retry import RetrySchedule
 from gateway.steady_clock import SteadyClock
 from policies.directory import Directory, NextHop
 from tracker.claims import Claim, Want, renew
+from tracker.doubtful import give_back
 from tracker.model import DeliveryKind, now_us
 from tracker.noting import AttemptEnd, NoSuchDelivery, Note
-from tracker.outage import Outage
+from tracker.outage import Outage, in_a_line
 from tracker.reply import Reply
 from tracker.states import Event, UnknownMove
 
@@ -102,7 +103,9 @@ class Relay:
         self._woken = asyncio.Event()
         self._more = False  # the last look found as much as was asked for
         self._stopping = False
+        self._unsent: list[int] = []  # attempts that :meth:`stop` cut off before anything was handed over
         self._clock = SteadyClock()
+        self._asked: asyncio.Future[list[Claim]] | None = None  # of the record: what is due
         self._looked_us = 1 << 62  # when the record was last asked for what is due
         self._unclaimed = Outage(_log, "what is due cannot be claimed")
         self._unnoted = Outage(_log, "what came of attempts is not noted yet")
@@ -183,12 +186,15 @@ class Relay:
                     silence_us=self._schedule.silence_us,
                     lost_us=self._clock.now_us(),
                 )
+                self._asked = self._crossing.at_record(self._record.claim_desk, want)
                 try:
-                    claims = await self._crossing.at_record(self._record.claim_desk, want)
+                    claims = await self._asked
                 except Exception as error:
                     self._unclaimed.failed(error)
                     await asyncio.sleep(1)
                     continue
+                finally:
+                    self._asked = None
                 self._unclaimed.over()
                 self._looked_us = now
                 self.take(claims)
@@ -225,6 +231,9 @@ class Relay:
         """Take nothing more; let what is under way finish for up to ``grace_s`` seconds."""
         self._stopping = True
         self._woken.set()
+        if self._asked is not None:
+            await asyncio.wait({self._asked}, timeout=grace_s)
+            await asyncio.sleep(0)  # run() takes what it was given
         self._begin()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace_s)
@@ -232,11 +241,25 @@ class Relay:
             task.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=5)
+        await self._return_unsent()
         await self._pools.close()
+
+    async def _return_unsent(self) -> None:
+        """Queue again what was cut off before its final dot: nobody has it, so nothing is in doubt."""
+        unsent, self._unsent = self._unsent, []
+        if not unsent:
+            return
+        try:
+            _, given = await self._crossing.write(lambda conn: give_back(conn, unsent))
+        except Exception as error:
+            _log.warning("%d attempts that were not made stay open: %s", len(unsent), in_a_line(error))
+            return
+        _log.info("deliveries not begun that are queued again: %d", given)
 
     async def _deliver(self, batch: list[Claim]) -> None:
         hop_name = batch[0].hop
         left = batch
+        known = False  # what came of it
         try:
             hop = self._directory().hop(hop_name)
             notes, left = await self._found(batch)
@@ -247,8 +270,11 @@ class Relay:
             elif left:
                 async with self._budget.take(left[0].parcel.size):
                     notes += await self._attempt(left, hop)
+            known = True
             await self._write(notes)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cut:
+            if not known and not isinstance(cut, CutOff):
+                self._unsent += [claim.attempt_id for claim in batch]
             raise
         except Exception as error:
             _log.exception("delivery of %s failed unforeseen; held", batch[0].parcel.wire_id)

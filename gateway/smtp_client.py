@@ -24,7 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from gateway.content import Content
-from gateway.outgoing import Outcome, Outgoing, OutRecipient, Result, Stage, Timeouts
+from gateway.outgoing import CutOff, Outcome, Outgoing, OutRecipient, Result, Stage, Timeouts
 from gateway.reply_stream import ReplyStream, StreamEnded
 from gateway.transaction import KEPT, UNSAFE, Transaction, shown
 from policies.directory import NextHop
@@ -267,13 +267,15 @@ class Session:
     # transactions
 
     async def send(self, mail: Outgoing, content: Content) -> Outcome:
-        """Hand over one letter. Raises nothing but CancelledError."""
+        """Hand over one letter. Raises only CancelledError, of the kind CutOff once the dot was sent."""
         self.used += 1
         work = Transaction(self._stream, self._hop.protocol == "lmtp", self.extensions, self.tls, self._times)
         try:
             await work.run(mail, content, reset=self._dirty)
-        except BaseException:
+        except BaseException as error:
             self._stream.abort("given up")
+            if work.ended and isinstance(error, asyncio.CancelledError):
+                raise CutOff from error
             raise
         self._dirty = work.left_open
         self.lost_early = work.lost_early

@@ -68,6 +68,11 @@ class Transaction:
         """One result for each recipient, in order."""
         return tuple(result for result in self._results if result is not None)
 
+    @property
+    def ended(self) -> bool:
+        """The final dot was sent, or is about to be."""
+        return self._stage is Stage.FINAL
+
     async def run(self, mail: Outgoing, content: Content, *, reset: bool) -> None:
         """Do it; ``reset`` sends RSET first. Raises nothing but CancelledError."""
         count = len(mail.recipients)

@@ -13,7 +13,7 @@ One writer uses it, in one thread. Fails as the database does; what was not give
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
@@ -65,33 +65,44 @@ class DoubtfulAttempts:
             return 0
         now = self._clock()
         self._doubtful = {one: end for one, end in self._doubtful.items() if end > now}
-        a, d = schema.attempt.c, schema.delivery.c
-        ids = list(self._doubtful)
-        given = 0
-        for at in range(0, len(ids), _LOT):
-            rows = conn.execute(
-                select(a.id, d.id.label("delivery_id"), a.ended_us, a.owner, d.state, d.lease_owner)
-                .join(schema.delivery, d.id == a.delivery_id)
-                .where(a.id.in_(ids[at : at + _LOT]))
-            ).all()
-            self._found += [row.id for row in rows]
-            lost = [
-                row
-                for row in rows
-                if row.ended_us is None and row.state == State.SENDING.value and row.lease_owner == row.owner
-            ]
-            if not lost:
-                continue
-            conn.execute(
-                update(schema.delivery)
-                .where(
-                    d.id == bindparam("b_id"),
-                    d.state == State.SENDING.value,
-                    d.lease_owner == bindparam("b_owner"),
-                )
-                .values(state=State.QUEUED.value, lease_owner=None, lease_us=None, attempts=d.attempts - 1),
-                [{"b_id": row.delivery_id, "b_owner": row.owner} for row in lost],
-            )
-            conn.execute(delete(schema.attempt).where(a.id.in_([row.id for row in lost])))
-            given += len(lost)
+        found, given = give_back(conn, list(self._doubtful))
+        self._found += found
         return given
+
+
+def give_back(conn: Connection, attempt_ids: Sequence[int]) -> tuple[list[int], int]:
+    """Queue again the deliveries of attempts that nobody made, and take those attempts out.
+
+    Returns the attempts that were found, and how many deliveries are queued again: an attempt that has an
+    end, or whose delivery somebody else holds by now, is left as it is.
+    """
+    a, d = schema.attempt.c, schema.delivery.c
+    found: list[int] = []
+    given = 0
+    for at in range(0, len(attempt_ids), _LOT):
+        rows = conn.execute(
+            select(a.id, d.id.label("delivery_id"), a.ended_us, a.owner, d.state, d.lease_owner)
+            .join(schema.delivery, d.id == a.delivery_id)
+            .where(a.id.in_(attempt_ids[at : at + _LOT]))
+        ).all()
+        found += [row.id for row in rows]
+        lost = [
+            row
+            for row in rows
+            if row.ended_us is None and row.state == State.SENDING.value and row.lease_owner == row.owner
+        ]
+        if not lost:
+            continue
+        conn.execute(
+            update(schema.delivery)
+            .where(
+                d.id == bindparam("b_id"),
+                d.state == State.SENDING.value,
+                d.lease_owner == bindparam("b_owner"),
+            )
+            .values(state=State.QUEUED.value, lease_owner=None, lease_us=None, attempts=d.attempts - 1),
+            [{"b_id": row.delivery_id, "b_owner": row.owner} for row in lost],
+        )
+        conn.execute(delete(schema.attempt).where(a.id.in_([row.id for row in lost])))
+        given += len(lost)
+    return found, given

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 import time
 
 import psycopg
@@ -91,5 +92,35 @@ def test_a_stop_amid_failing_storage_ends_within_half_a_minute(trouble: str) -> 
         crowd.join()
         assert took < grace + 40, read_log(child.log)  # and half a minute for a machine that is busy
         alive.until_delivered()
+        alive.audit()
+        alive.end()
+
+
+@pytest.mark.parametrize(("at", "doubts"), [("MAIL", 0), (".", 1)])
+def test_a_stop_beside_a_slow_next_hop_leaves_in_doubt_only_what_that_may_have(at: str, doubts: int) -> None:
+    with lives(relay={"connections_per_hop": 1}) as alive:
+        alive.house.set("limits", stop_grace="1s")
+        alive.warm()
+        asked = threading.Event()
+
+        def slow() -> float:
+            asked.set()
+            return 60.0
+
+        alive.at(at, slow)
+        first = alive.letter()
+        alive.until_promised(first)
+        assert asked.wait(BUSY)
+        behind = [alive.letter(), alive.letter()]
+        for letter in behind:
+            alive.until_promised(letter)
+        child = alive.wasl.child
+        os.kill(child.pid, signal.SIGTERM)
+        wait_until(lambda: not child.alive, "the end", timeout=BUSY, hint=lambda: read_log(child.log))
+        assert child.process.returncode == 0, read_log(child.log)
+        states = sorted(state for state, _ in alive.open_deliveries())
+        assert states == ["queued"] * (3 - doubts) + ["sending"] * doubts
+        alive.until_delivered()
+        assert [alive.doubts(one) for one in (first, *behind)] == [doubts, 0, 0]
         alive.audit()
         alive.end()

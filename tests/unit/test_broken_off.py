@@ -12,11 +12,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy.exc import DataError
 
 from gateway.crossing import Crossing
 from gateway.inbound import Inbound
 from gateway.notices import UNREADABLE_US, Notices, NoticeSettings
-from gateway.own_mail import OwnPost
+from gateway.own_mail import OwnMail, OwnPost
 from gateway.retry import RetrySchedule
 from gateway.reverse_path import ReversePath
 from policies.agency import Agency, NextHop
@@ -133,6 +134,31 @@ def test_a_failure_is_told_once_the_letter_can_be_read_or_without_its_header(
 
     run(record, work)
     assert receipts(record) == {"submitted": "sent", "failed": "sent"}
+
+
+def test_a_receipt_that_the_record_refuses_keeps_no_other_back(record: Record) -> None:
+    """Whatever is wrong with it, only what concerns all of them (the database is away) ends the round."""
+    first = record.accept(letter(record))
+    record.accept(letter(record, text=b"From: a@mof.gov.example\r\n\r\nagain\r\n", message_id="<2@mof>"))
+
+    async def work(crossing: Breaking, executor: ThreadPoolExecutor) -> None:
+        notices = worker(crossing, executor)
+        accept = notices._post.accept
+
+        async def picky(mail: OwnMail, at_us: int) -> None:
+            if mail.about == first.letter_id:
+                raise DataError("INSERT", {}, ValueError("no such character"))
+            await accept(mail, at_us)
+
+        notices._post.accept = picky  # type: ignore[method-assign]
+        for _ in range(2):
+            with pytest.raises(DataError):
+                await notices.send_due()
+
+    run(record, work)
+    states = {row.letter_id: row.state for row in rows(record, schema.receipt) if row.kind == "submitted"}
+    assert sorted(states.values()) == ["due", "sent"]
+    assert states[first.letter_id] == "due"
 
 
 def test_a_report_of_many_that_was_noted_in_part_is_noted_whole(record: Record) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.hop_pool import Pool
+from gateway.outgoing import CutOff
 from gateway.smtp_client import Outcome, Outgoing, OutRecipient, Stage, Timeouts
 from policies.directory import NextHop
 from tests.wire.one_hop import Run
@@ -345,5 +346,43 @@ def test_who_was_too_many_and_whose_answer_was_lost_is_in_doubt(run: Run) -> Non
             outcome = await connections.send(two)
             await connections.close()
         assert [(r.accepted, r.in_doubt) for r in outcome.results] == [(True, False), (False, True)]
+
+    run(main)
+
+
+@pytest.mark.parametrize("at", ["waiting", "MAIL", "dot", "452"])
+def test_who_cuts_a_letter_off_is_told_whether_the_hop_may_have_it(run: Run, at: str) -> None:
+    reached = asyncio.Event()
+
+    async def stay(wire: Wire) -> None:
+        reached.set()
+        await wire.line()
+
+    async def play(wire: Wire) -> None:
+        await wire.hello(*OFFERED)
+        if at in ("MAIL", "waiting"):
+            await stay(wire)
+        await wire.lines(4)
+        await wire.say("250 ok", "250 ok", "452 4.5.3 too many" if at == "452" else "250 ok", "354 go on")
+        await wire.octets()
+        if at == "452":
+            await wire.say("250 taken")
+        await stay(wire)
+
+    async def main() -> None:
+        two = replace(mail(), recipients=(*mail("r1").recipients, *mail("r2").recipients))
+        async with serving(play) as server:
+            connections = pool(server.port, max_connections=1)
+            first = asyncio.create_task(connections.send(two))
+            await reached.wait()
+            cut = asyncio.create_task(connections.send(two)) if at == "waiting" else first
+            await asyncio.sleep(0)
+            cut.cancel()
+            with pytest.raises(asyncio.CancelledError) as told:
+                await cut
+            first.cancel()
+            await asyncio.wait({first})
+            await connections.close(0.2)
+        assert isinstance(told.value, CutOff) == (at in ("dot", "452"))
 
     run(main)
