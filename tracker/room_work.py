@@ -33,14 +33,14 @@ from tracker.record import Record
 from tracker.record_room import DONE, FAILED, HANDED, NUDGE, Furnishing, Lot, Settled, receive, send
 from tracker.states import State
 from tracker.store import Store
-from tracker.store_errors import DatabaseError
+from tracker.store_errors import StoreError
 from tracker.writer import MAX_GROUP, Desk, Errand, Writer
 
 _log = logging.getLogger("wasl.record")
 
 _PR_SET_PDEATHSIG = 1
 _NOTE_WAITS_S = 0.01
-_CARRY_EVERY = int(os.environ.get("CARRY", "800"))  # errands; some 3,000 pages of SQLite's log
+_CARRY_EVERY = 400  # errands; some 2,000 pages of SQLite's log
 
 
 class _Answers:
@@ -175,7 +175,8 @@ class _Carrier:
         self._store = store
         self._written = 0
         self._due: SimpleQueue[bool] = SimpleQueue()
-        threading.Thread(target=self._carry, name="wasl-carrier", daemon=True).start()
+        self._thread = threading.Thread(target=self._carry, name="wasl-carrier", daemon=True)
+        self._thread.start()
 
     def wrote(self, errands: int) -> None:
         """So many more were committed."""
@@ -184,9 +185,13 @@ class _Carrier:
             self._written = 0
             self._due.put(True)
 
+    def stop(self) -> None:
+        self._due.put(False)
+        self._thread.join()
+
     def _carry(self) -> None:
         while self._due.get():
-            with suppress(DatabaseError):  # the log keeps it; whoever writes next says what is wrong
+            with suppress(StoreError):  # the log keeps it; whoever writes next says what is wrong
                 self._store.carry_over()
 
 
@@ -231,6 +236,7 @@ def work(sock: socket.socket) -> None:
             press.take(errands)
             carrier.wrote(len(errands))
     press.stop()
+    carrier.stop()
     record.close()
 
 

@@ -145,13 +145,16 @@ class Store:
         """SQLite: copy from the log to the database what is committed, beside whoever writes (PASSIVE).
 
         Left to the commit that fills the log, that copying would make every letter under way wait for it.
-        Called by one thread. Raises the database's errors; what was not copied stays in the log.
+        Called by one thread. Raises :class:`StoreError`; what was not copied stays in the log.
         """
         if self.dialect != "sqlite":
             return
         if self._carrier is None:
             self._carrier = self.reader.connect()
-        self._carrier.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        try:
+            self._carrier.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"the log cannot be carried over: {error}") from error
 
     def close(self) -> None:
         for conn in (self._held, self._carrier):
