@@ -158,8 +158,8 @@ class Archive:
         return False
 
     @property
-    def _slow_disk(self) -> bool:
-        """True where a sync takes so long that threads pay."""
+    def slow_sync(self) -> bool:
+        """True where a sync takes so long that threads pay, and waiting to share one."""
         return self._sync_s > _SLOW_S
 
     def open(self, key: str) -> Octets:
@@ -286,7 +286,7 @@ class Archive:
                     if len(placed) > 1:
                         # Begin to write it out: the first sync then commits what is known of them all.
                         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            if self._slow_disk:
+            if self.slow_sync:
                 folders = {folder for folder, _, octets in placed if octets.memory is not None}
             syncs = _Syncs([*files, *moved, *folders], self._lanes(len(files)), self._threads, beside)
             try:
@@ -311,7 +311,7 @@ class Archive:
 
     def _lanes(self, count: int) -> int:
         """How many syncs at once: on a quick disk another thread costs more than it saves."""
-        return min(count + 1, _LANES) if self._slow_disk else 1 + count // _QUICK_LOT
+        return min(count + 1, _LANES) if self.slow_sync else 1 + count // _QUICK_LOT
 
     def _threads(self) -> ThreadPoolExecutor:
         with self._guard:

@@ -37,6 +37,9 @@ class ObjectStore(Protocol):
     @property
     def slow(self) -> bool: ...  # to store takes long: others should not wait for it
 
+    @property
+    def slow_sync(self) -> bool: ...  # to make durable takes long: what comes in a moment should share it
+
     def close(self) -> None: ...
 
 

@@ -40,6 +40,7 @@ _log = logging.getLogger("wasl.record")
 
 _PR_SET_PDEATHSIG = 1
 _NOTE_WAITS_S = 0.01
+_FEW = 2  # errands: a letter, and the note of the one before
 _CARRY_EVERY = 400  # errands; some 2,000 pages of SQLite's log
 
 
@@ -212,10 +213,13 @@ def work(sock: socket.socket) -> None:
     carrier = _Carrier(record.store)
     lasting.settle()
     answers.send("ready")
+    crowd = 0  # errands of the largest group of late
     while (lot := receive(sock)) is not None:
-        # Whatever has come while the last group was written makes the next one. Nobody waits for a note: for
-        # a moment it waits for a letter that comes anyway, so that both take one sync.
-        until = time.monotonic() + _NOTE_WAITS_S if _only_notes(lot) else 0.0
+        # Whatever has come while the last group was written makes the next one. Nobody waits for a note:
+        # where letters are many or a sync takes long, it waits a moment for one that comes anyway, so that
+        # both take one sync. A lone letter would only wait for the note.
+        patient = (crowd > _FEW or archive.slow_sync) and _only_notes(lot)
+        until = time.monotonic() + _NOTE_WAITS_S if patient else 0.0
         while len(lot) < MAX_GROUP:
             patience = max(until - time.monotonic(), 0.0) if until else 0.0
             if not select.select([sock], [], [], patience)[0]:
@@ -233,6 +237,7 @@ def work(sock: socket.socket) -> None:
             else:
                 errands.append(Errand(by_name[name], payload, answers, (number, payload)))
         if errands:
+            crowd = max(len(errands), crowd - 1)
             press.take(errands)
             carrier.wrote(len(errands))
     press.stop()

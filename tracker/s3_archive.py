@@ -109,6 +109,8 @@ class S3Archive:
         """Always: it is at the other end of a network."""
         return True
 
+    slow_sync = slow
+
     def open(self, key: str) -> Octets:
         """The object under ``key``; raises :class:`ArchiveMissing` or :class:`ArchiveError`."""
         checked_key(key)
