@@ -140,8 +140,10 @@ class NoteDesk(Desk):
                     after, note = before, replace(note, next_us=None)
                 else:
                     released.add(note.delivery_id)
-                    if after.state is State.QUEUED and _arrived(conn, row, before):
-                        after = replace(after, state=State.SENT)
+                    if after.state in (State.QUEUED, State.FAILED) and _arrived(conn, row, before):
+                        if after.state is State.FAILED:  # what was refused is a second copy
+                            note = replace(note, event=Event.ATTEMPTED)
+                        after = replace(before, state=State.SENT)
             standing[note.delivery_id] = after
             evidence_id = self._ids.next()
             if row.kind in (DeliveryKind.LETTER.value, DeliveryKind.SHADOW.value):

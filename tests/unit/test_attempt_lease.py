@@ -67,7 +67,7 @@ def test_the_doubt_of_an_attempt_that_was_cancelled_is_kept(record: Record) -> N
 
 
 @pytest.mark.parametrize("event", [Event.READ, Event.FETCHED, Event.PROCESSED])
-@pytest.mark.parametrize("end", [Event.ATTEMPTED, Event.IN_DOUBT])
+@pytest.mark.parametrize("end", [Event.ATTEMPTED, Event.IN_DOUBT, Event.FAILED])
 def test_what_arrived_while_it_was_tried_again_is_not_tried_a_third_time(
     record: Record, event: Event, end: Event
 ) -> None:
@@ -77,6 +77,17 @@ def test_what_arrived_while_it_was_tried_again_is_not_tried_a_third_time(
     noted(record, first, event, "mdn")
     sent(record, second, end)
     assert state(record) == "sent" and claim(record) == []
+    assert {d.outcome for d in rows(record, schema.delivery)} <= {"open", "closed"}
+    assert "failed" not in {row.kind for row in rows(record, schema.receipt)}, "nobody is told what is not so"
+
+
+def test_what_was_refused_before_it_arrived_anywhere_has_failed(record: Record) -> None:
+    first = begun(record)
+    sent(record, first, Event.IN_DOUBT)
+    (second,) = claim(record)
+    sent(record, second, Event.FAILED)
+    assert state(record) == "failed"
+    assert "failed" in {row.kind for row in rows(record, schema.receipt)}
 
 
 def test_a_person_who_has_it_sent_again_is_obeyed(record: Record) -> None:
