@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gateway.forwarding import MOST_PASSES
 from tests.servers import ready
 from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
@@ -154,14 +155,19 @@ def test_two_gateways_that_point_at_each_other_stop(tmp_path: Path, authority: A
         a.wait_standing(message_id, "someone@x.gov.example", "failed", 2, "failed")
         failed, _ = a.receipts(message_id, "failed", "submitted")
         assert b"5.4.6" in failed.octets
-        # What has no sender to be told simply ends.
+
+        def refused(by: Front) -> int:
+            return by.wasl.log().count("reject: from [127.0.0.1]: 554 5.4.6 Mail loop")
+
+        assert (refused(a), refused(b)) == (1, 0) and b.wasl.log().count("(queue active)") == 1
+        # What has no sender to be told simply ends: at a second visit, or a sixth where it was forgotten.
         octets, message_id = letter("someone@x.gov.example")
         a.accept(octets, "someone@x.gov.example", sender="")
+        wait_until(lambda: refused(a) + refused(b) == 2, "the end", hint=lambda: a.wasl.log() + b.wasl.log())
         a.quiet()
         b.quiet()
-        assert a.wasl.log().count("reject: from [127.0.0.1]: 554 5.4.6 Mail loop") == 2
-        assert b.wasl.log().count("(queue active)") == 2  # each of them was there once
-        assert b.letters(message_id) == []
+        assert 2 <= b.wasl.log().count("(queue active)") <= 1 + MOST_PASSES
+        assert [one.kind for one in a.letters(message_id) + b.letters(message_id)] == ["refused"]
 
 
 class Health:
