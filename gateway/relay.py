@@ -231,12 +231,13 @@ class Relay:
         """Take nothing more; let what is under way finish for up to ``grace_s`` seconds."""
         self._stopping = True
         self._woken.set()
+        end = time.monotonic() + grace_s
         if self._asked is not None:
             await asyncio.wait({self._asked}, timeout=grace_s)
             await asyncio.sleep(0)  # run() takes what it was given
         self._begin()
         if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=grace_s)
+            await asyncio.wait(set(self._tasks), timeout=max(0.0, end - time.monotonic()))
         for task in set(self._tasks):
             task.cancel()
         if self._tasks:

@@ -2,7 +2,7 @@
 
 One thread writes, and what came meanwhile is the next group. Where the archive is far away there are two, so
 that the objects of the next group are made durable while the group before is committed, and no lock of the
-database waits for them.
+database waits for them. Another thread carries SQLite's log over to the database from time to time.
 
 How it fails: an error of the archive or the database is the answer to the errands that it struck. The
 process ends when the gateway closes the socket, or at once when that dies (:mod:`tracker.record_room`).

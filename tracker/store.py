@@ -149,11 +149,11 @@ class Store:
         """
         if self.dialect != "sqlite":
             return
-        if self._carrier is None:
-            self._carrier = self.reader.connect()
         try:
+            if self._carrier is None:
+                self._carrier = self.reader.connect()
             self._carrier.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, DatabaseError) as error:
             raise StoreError(f"the log cannot be carried over: {error}") from error
 
     def close(self) -> None:
