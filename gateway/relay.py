@@ -44,6 +44,7 @@ _log = logging.getLogger("wasl.relay")
 TOGETHER = 100  # recipients in one transaction
 HELD = 64 * 1024 * 1024  # octets of letters being sent, or waiting for it in memory
 SMALL = 65_536  # octets: what is smaller needs no share of the budget
+RETURN_S = 3.0  # a stop waits no longer for a record that is away
 _MOMENT_S = 0.005  # after which what was taken is begun, whatever the wire does
 APART = 5  # up to so many recipients at a hop each get a return address of their own (DESIGN §9)
 
@@ -103,6 +104,7 @@ class Relay:
         self._woken = asyncio.Event()
         self._more = False  # the last look found as much as was asked for
         self._stopping = False
+        self._stopped = False  # nothing is begun any more
         self._unsent: list[int] = []  # attempts that :meth:`stop` cut off before anything was handed over
         self._clock = SteadyClock()
         self._asked: asyncio.Future[list[Claim]] | None = None  # of the record: what is due
@@ -132,6 +134,9 @@ class Relay:
 
         So the answers to the clients whose letters these are go out first.
         """
+        if self._stopped:
+            self._unsent += [claim.attempt_id for claim in claims]
+            return
         now = time.monotonic()
         for batch in _batches(claims):
             self._in_flight += len(batch)
@@ -165,6 +170,8 @@ class Relay:
             if not await self._renew():
                 await asyncio.sleep(1)
                 continue
+            if self._stopping:
+                return
             now = now_us()
             for name in [n for n, sick in self._sick.items() if sick.until <= time.monotonic()]:
                 del self._sick[name]
@@ -186,8 +193,8 @@ class Relay:
                     silence_us=self._schedule.silence_us,
                     lost_us=self._clock.now_us(),
                 )
-                self._asked = self._crossing.at_record(self._record.claim_desk, want)
                 try:
+                    self._asked = self._crossing.at_record(self._record.claim_desk, want)
                     claims = await self._asked
                 except Exception as error:
                     self._unclaimed.failed(error)
@@ -238,6 +245,11 @@ class Relay:
         self._begin()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=max(0.0, end - time.monotonic()))
+        self._stopped = True
+        if self._beginning is not None:
+            self._beginning.cancel()
+        self._unsent += [claim.attempt_id for batch in self._ready for claim in batch]
+        self._ready.clear()
         for task in set(self._tasks):
             task.cancel()
         if self._tasks:
@@ -251,7 +263,8 @@ class Relay:
         if not unsent:
             return
         try:
-            _, given = await self._crossing.write(lambda conn: give_back(conn, unsent))
+            writing = self._crossing.write(lambda conn: give_back(conn, unsent))
+            _, given = await asyncio.wait_for(writing, RETURN_S)
         except Exception as error:
             _log.warning("%d attempts that were not made stay open: %s", len(unsent), in_a_line(error))
             return

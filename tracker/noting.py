@@ -140,7 +140,8 @@ class NoteDesk(Desk):
                     after, note = before, replace(note, next_us=None)
                 else:
                     released.add(note.delivery_id)
-                    if after.state in (State.QUEUED, State.FAILED) and _arrived(conn, row, before):
+                    tried = after.state in (State.QUEUED, State.FAILED) and before.state in _NOT_ENDED
+                    if tried and _arrived(conn, row, before):
                         if after.state is State.FAILED:  # what was refused is a second copy
                             note = replace(note, event=Event.ATTEMPTED)
                         after = replace(before, state=State.SENT)
@@ -323,6 +324,7 @@ _UPDATE = Prepared(_CHANGE.values(lease_owner=None, lease_us=None))
 _UPDATE_LEASED = Prepared(_CHANGE)
 
 
+_NOT_ENDED = frozenset({State.SENDING, State.QUEUED, State.SENT})  # nor held by a person
 _PUT_OFF = frozenset({Event.ATTEMPTED, Event.IN_DOUBT})
 _ARRIVED = [event.value for event, effect in MOVES.items() if effect.grade >= Grade.DELIVERED]
 

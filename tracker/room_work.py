@@ -2,7 +2,7 @@
 
 One thread writes, and what came meanwhile is the next group. Where the archive is far away there are two, so
 that the objects of the next group are made durable while the group before is committed, and no lock of the
-database waits for them. Another thread carries SQLite's log over to the database from time to time.
+database waits for them.
 
 How it fails: an error of the archive or the database is the answer to the errands that it struck. The
 process ends when the gateway closes the socket, or at once when that dies (:mod:`tracker.record_room`).
@@ -20,7 +20,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -33,7 +32,6 @@ from tracker.record import Record
 from tracker.record_room import DONE, FAILED, HANDED, NUDGE, Furnishing, Lot, Settled, receive, send
 from tracker.states import State
 from tracker.store import Store
-from tracker.store_errors import StoreError
 from tracker.writer import MAX_GROUP, Desk, Errand, Writer
 
 _log = logging.getLogger("wasl.record")
@@ -41,7 +39,6 @@ _log = logging.getLogger("wasl.record")
 _PR_SET_PDEATHSIG = 1
 _NOTE_WAITS_S = 0.01
 _FEW = 2  # errands: a letter, and the note of the one before
-_CARRY_EVERY = 400  # errands; some 2,000 pages of SQLite's log
 
 
 class _Answers:
@@ -169,33 +166,6 @@ class _Press:
                     self._writer.commit_now(group)
 
 
-class _Carrier:
-    """A thread that empties the database's log from time to time, so that no commit has to."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._written = 0
-        self._due: SimpleQueue[bool] = SimpleQueue()
-        self._thread = threading.Thread(target=self._carry, name="wasl-carrier", daemon=True)
-        self._thread.start()
-
-    def wrote(self, errands: int) -> None:
-        """So many more were committed."""
-        self._written += errands
-        if self._written >= _CARRY_EVERY:
-            self._written = 0
-            self._due.put(True)
-
-    def stop(self) -> None:
-        self._due.put(False)
-        self._thread.join()
-
-    def _carry(self) -> None:
-        while self._due.get():
-            with suppress(StoreError):  # the log keeps it; whoever writes next says what is wrong
-                self._store.carry_over()
-
-
 def work(sock: socket.socket) -> None:
     """Open the record, then write what comes until the other end is closed."""
     furnishing: Furnishing = receive(sock)
@@ -210,7 +180,6 @@ def work(sock: socket.socket) -> None:
     answers = _Answers(sock)
     assert isinstance(record.writer, Writer)
     press = _Press(record.writer, record.accept_desk, archive, answers, complain)
-    carrier = _Carrier(record.store)
     lasting.settle()
     answers.send("ready")
     crowd = 0  # errands of the largest group of late
@@ -239,9 +208,7 @@ def work(sock: socket.socket) -> None:
         if errands:
             crowd = max(len(errands), crowd - 1)
             press.take(errands)
-            carrier.wrote(len(errands))
     press.stop()
-    carrier.stop()
     record.close()
 
 

@@ -47,7 +47,6 @@ class Store:
     def __init__(self, url: str, pool: int = 10) -> None:
         self.url = url
         self._held: Connection | None = None
-        self._carrier: Connection | None = None
         self._node = 0
         self._session: tuple[Any, ...] | None = None  # of the server, that holds the node's lock for us
         self.dialect = make_url(url).get_backend_name()
@@ -141,25 +140,9 @@ class Store:
             conn.close()
         return bool(free)
 
-    def carry_over(self) -> None:
-        """SQLite: copy from the log to the database what is committed, beside whoever writes (PASSIVE).
-
-        Left to the commit that fills the log, that copying would make every letter under way wait for it.
-        Called by one thread. Raises :class:`StoreError`; what was not copied stays in the log.
-        """
-        if self.dialect != "sqlite":
-            return
-        try:
-            if self._carrier is None:
-                self._carrier = self.reader.connect()
-            self._carrier.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        except (sqlite3.Error, DatabaseError) as error:
-            raise StoreError(f"the log cannot be carried over: {error}") from error
-
     def close(self) -> None:
-        for conn in (self._held, self._carrier):
-            if conn is not None:
-                conn.close()
+        if self._held is not None:
+            self._held.close()
         self.writer.dispose()
         self.reader.dispose()
 

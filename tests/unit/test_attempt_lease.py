@@ -81,6 +81,17 @@ def test_what_arrived_while_it_was_tried_again_is_not_tried_a_third_time(
     assert "failed" not in {row.kind for row in rows(record, schema.receipt)}, "nobody is told what is not so"
 
 
+@pytest.mark.parametrize("end", [Event.ATTEMPTED, Event.FAILED])
+def test_what_a_person_ended_meanwhile_stays_ended(record: Record, end: Event) -> None:
+    first = begun(record)
+    sent(record, first, Event.IN_DOUBT)
+    (second,) = claim(record)
+    do(record, second, Act.CANCEL)
+    noted(record, first, Event.READ, "mdn")
+    sent(record, second, end)
+    assert state(record) == "failed" and claim(record) == []
+
+
 def test_what_was_refused_before_it_arrived_anywhere_has_failed(record: Record) -> None:
     first = begun(record)
     sent(record, first, Event.IN_DOUBT)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.records import HOUR, claim, letter, made_store, rows, sent, whole
-from tests.servers.place import PATIENCE, wait_until
+from tests.servers.place import PATIENCE
 from tracker import schema
 from tracker.archive import Archive
 from tracker.claims import Claim
@@ -28,9 +25,7 @@ from tracker.model import now_us
 from tracker.noting import NoSuchDelivery, Note
 from tracker.record import Record
 from tracker.record_room import Furnishing, RecordRoom, RoomGone
-from tracker.room_work import _CARRY_EVERY
 from tracker.states import Event, State, UnknownMove
-from tracker.store import sqlite_url
 
 
 class Kept:
@@ -67,29 +62,6 @@ def kept(record_url: str, tmp_path: Path) -> Iterator[Kept]:
     if not made.gone.is_set():
         made.record.close()
     made.archive.close()
-
-
-def test_the_log_is_carried_over_before_a_commit_must(tmp_path: Path) -> None:
-    database, alone = tmp_path / "wasl.db", tmp_path / "alone.db"
-    kept = Kept(sqlite_url(database), tmp_path)
-
-    def carried() -> int:
-        """Letters that a reader finds who does not know the log."""
-        shutil.copy(database, alone)
-        with (
-            closing(sqlite3.connect(f"file:{alone}?mode=ro&immutable=1", uri=True)) as conn,
-            suppress(sqlite3.DatabaseError),  # copied while it was written
-        ):
-            return int(conn.execute("SELECT count(*) FROM letter").fetchone()[0])
-        return 0
-
-    try:
-        for n in range(_CARRY_EVERY):
-            kept.record.accept(letter(kept.record, message_id=f"<{n}@mof>", text=b"%d\r\n" % n))
-        wait_until(lambda: carried() == _CARRY_EVERY, "the log in the database", hint=lambda: str(carried()))
-    finally:
-        kept.record.close()
-        kept.archive.close()
 
 
 def test_a_letters_way_through_the_room(kept: Kept) -> None:
