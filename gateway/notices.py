@@ -38,7 +38,7 @@ from tracker.receipts import compose
 from tracker.reply import EnhancedStatus, Reply, ReplyError
 from tracker.rule_notice import RuleNotice, RuleTold
 from tracker.states import Event, Grade
-from tracker.store_errors import DatabaseError, lost_connection
+from tracker.store_errors import refused
 
 _log = logging.getLogger("wasl.notices")
 
@@ -118,16 +118,16 @@ class Notices:
         made, hopeless = await self._loop.run_in_executor(self._executor, self._compose_due)
         if hopeless:
             await self._crossing.write(lambda conn: due_receipts.drop(conn, hopeless))
-        refused: Exception | None = None
+        first: Exception | None = None
         for item in made:
             try:
                 await self._accept(item)
             except Exception as error:
-                if is_outage(error) and (lost_connection(error) or not isinstance(error, DatabaseError)):
+                if is_outage(error) and not refused(error):
                     raise
-                refused = refused or error
-        if refused is not None:
-            raise refused
+                first = first or error
+        if first is not None:
+            raise first
         return len(made)
 
     async def _accept(self, item: _Made) -> None:

@@ -44,7 +44,7 @@ _log = logging.getLogger("wasl.relay")
 TOGETHER = 100  # recipients in one transaction
 HELD = 64 * 1024 * 1024  # octets of letters being sent, or waiting for it in memory
 SMALL = 65_536  # octets: what is smaller needs no share of the budget
-RETURN_S = 3.0  # a stop waits no longer for a record that is away
+_RETURN_S = 3.0  # a stop waits no longer for a record that is away
 _MOMENT_S = 0.005  # after which what was taken is begun, whatever the wire does
 APART = 5  # up to so many recipients at a hop each get a return address of their own (DESIGN §9)
 
@@ -264,7 +264,7 @@ class Relay:
             return
         try:
             writing = self._crossing.write(lambda conn: give_back(conn, unsent))
-            _, given = await asyncio.wait_for(writing, RETURN_S)
+            _, given = await asyncio.wait_for(writing, _RETURN_S)
         except Exception as error:
             _log.warning("%d attempts that were not made stay open: %s", len(unsent), in_a_line(error))
             return

@@ -35,6 +35,14 @@ def unavailable(error: BaseException) -> bool:
     return isinstance(error, (DBAPIError, sqlite3.Error, *_postgres("Error")))
 
 
+def refused(error: BaseException) -> bool:
+    """True when the database is there and does not take this: something else it may take.
+
+    Hot statements run straight through the driver (:mod:`tracker.prepared`), so its own errors count too.
+    """
+    return (isinstance(error, DatabaseError) or unavailable(error)) and not lost_connection(error)
+
+
 def _postgres(*names: str) -> tuple[type[BaseException], ...]:
     """Errors of psycopg, none while it is not loaded: 20 MB that a gateway on SQLite does without."""
     driver = sys.modules.get("psycopg")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -136,7 +137,15 @@ def test_a_failure_is_told_once_the_letter_can_be_read_or_without_its_header(
     assert receipts(record) == {"submitted": "sent", "failed": "sent"}
 
 
-def test_a_receipt_that_the_record_refuses_keeps_no_other_back(record: Record) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        DataError("INSERT", {}, ValueError("no such character")),
+        sqlite3.IntegrityError("NOT NULL"),  # a hot statement's, straight from the driver
+        ValueError("unforeseen"),
+    ],
+)
+def test_a_receipt_that_the_record_refuses_keeps_no_other_back(record: Record, fault: Exception) -> None:
     """Whatever is wrong with it, only what concerns all of them (the database is away) ends the round."""
     first = record.accept(letter(record))
     record.accept(letter(record, text=b"From: a@mof.gov.example\r\n\r\nagain\r\n", message_id="<2@mof>"))
@@ -147,12 +156,12 @@ def test_a_receipt_that_the_record_refuses_keeps_no_other_back(record: Record) -
 
         async def picky(mail: OwnMail, at_us: int) -> None:
             if mail.about == first.letter_id:
-                raise DataError("INSERT", {}, ValueError("no such character"))
+                raise fault
             await accept(mail, at_us)
 
         notices._post.accept = picky  # type: ignore[method-assign]
         for _ in range(2):
-            with pytest.raises(DataError):
+            with pytest.raises(type(fault)):
                 await notices.send_due()
 
     run(record, work)
