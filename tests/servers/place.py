@@ -115,6 +115,7 @@ def _spread(folder: Path) -> None:
 
     Without a journal, ext4 passes over the inodes of files that were removed in the last minutes, one by one,
     for each file that is made near them. A server must not pay for what another one, or a test, threw away.
+    The file system goes by the names of the folders that are made in ``folder``: they must not repeat.
     """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -129,9 +130,11 @@ class Place:
     """A short, traversable folder; removed at the end of its ``with`` block."""
 
     def __init__(self, name: str) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=f"wasl-{name}-", dir="/tmp"))
-        self.path.chmod(0o755)
-        _spread(self.path)
+        self._whole = Path(tempfile.mkdtemp(prefix=f"wasl-{name}-", dir="/tmp"))
+        self._whole.chmod(0o755)
+        _spread(self._whole)
+        self.path = self._whole / f"{_random.getrandbits(16):04x}"
+        self.path.mkdir(mode=0o755)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -154,7 +157,7 @@ class Place:
         return path
 
     def close(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        shutil.rmtree(self._whole, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
