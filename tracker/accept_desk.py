@@ -25,7 +25,7 @@ from tracker.model import DeliveryKind, IdSource, LetterKind, LetterNumber
 from tracker.object_store import ObjectStore, remove
 from tracker.prepared import Prepared
 from tracker.registers import Registers
-from tracker.same_letter import find_halves, find_repeats, half_key, lock_digests
+from tracker.same_letter import HalfKey, find_known, half_key, known_by, lock_digests
 from tracker.states import Event, Grade, Outcome, State
 from tracker.writer import Desk
 
@@ -87,14 +87,14 @@ class AcceptDesk(Desk):
         digests = [envelope_digest(a) for a in payloads]
         if conn.dialect.name != "sqlite":  # what takes no number has no counter that would keep nodes apart
             lock_digests(conn, [d for a, d in zip(payloads, digests, strict=True) if not a.number_shape])
-        repeats = find_repeats(conn, payloads, digests)
+        known = find_known(conn, payloads, digests)
+        repeats, halves = known.repeats, known.halves
         for a, digest in zip(payloads, digests, strict=True):
             settled = (a.followup_ids and not followups.free(conn, a.followup_ids)) or (
                 a.receipt_ids and not free(conn, a.receipt_ids)
             )
             if settled and digest not in repeats:  # another node's mail stands
                 repeats[digest] = Accepted(letter_id=0, number=None, repeat=True)
-        halves = find_halves(conn, payloads)
         cited = find_cited(conn, payloads)
         fresh: list[tuple[Acceptance, bytes]] = []
         plans: list[tuple[Acceptance, bytes, Accepted | None]] = []
@@ -104,14 +104,14 @@ class AcceptDesk(Desk):
             if digest not in repeats and digest not in seen:
                 seen[digest] = i
                 fresh.append((a, digest))
-        new_letters: dict[tuple[str | None, str, str | None, bytes], tuple[int, str | None, int]] = {}
+        new_letters: dict[HalfKey, tuple[int, str | None]] = {}
         wants: dict[tuple[str, int], list[Acceptance]] = {}
         for a, _ in fresh:
             key = half_key(a)
             if key is not None and (key in halves or key in new_letters):
                 continue
             if key is not None:
-                new_letters[key] = (0, None, 0)
+                new_letters[key] = 0, None
             if a.number_shape and a.agency:
                 wants.setdefault((a.agency, self._registers.year(a.at_us)), []).append(a)
         numbers: dict[int, LetterNumber] = {}
@@ -127,11 +127,11 @@ class AcceptDesk(Desk):
                 results.append(repeat or written[digest])
                 continue
             key = half_key(a)
-            known = None if key is None else halves.get(key) or new_letters.get(key)
+            half = None if key is None else halves.get(key) or new_letters.get(key)
             number = numbers.get(id(a))
-            accepted = lot.write(a, digest, number, known, cited)
-            if key is not None and known is None:
-                new_letters[key] = (accepted.letter_id, accepted.number, 0)
+            accepted = lot.write(a, digest, number, half, cited)
+            if key is not None and half is None:
+                new_letters[key] = accepted.letter_id, accepted.number
             written[digest] = Accepted(letter_id=accepted.letter_id, number=accepted.number, repeat=True)
             results.append(accepted)
         lot.flush()
@@ -197,19 +197,19 @@ class _Lot:
         a: Acceptance,
         digest: bytes,
         number: LetterNumber | None,
-        known: tuple[int, str | None, int] | None,
+        half: tuple[int, str | None] | None,
         cited: dict[str, Cited],
     ) -> Accepted:
         desk = self._desk
         submission_id, archive_key = a.submission_id, desk.archive_key(a)
-        if known is None:
+        if half is None:
             letter_id = desk._ids.next()
             text = number.text if number else None
             links = links_of(a, letter_id, cited)
             self.letters.append(_letter_row(a, letter_id, number, links))
             drafts = list(a.deliveries)
         else:
-            letter_id, text, _ = known
+            letter_id, text = half
             links = links_of(a, letter_id, cited)
             drafts = self._not_yet(a, letter_id)
         self.links += links.rows
@@ -437,7 +437,7 @@ def _letter_row(a: Acceptance, letter_id: int, number: LetterNumber | None, link
         "message_id": a.message_id,
         "subject": a.subject,
         "subject_fold": a.subject_fold,
-        "digest": a.digest,
+        "digest": known_by(a),
         "thread_id": links.thread_id or letter_id,
         "answers": links.answers,
         "receipt_for": a.receipt_for,

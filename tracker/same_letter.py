@@ -1,12 +1,13 @@
 """Whether a transaction was seen before, or is half of a letter (promise 1).
 
 A *repeat* has the same agency, envelope and octets within a day; a *half* is a letter that its server
-split: same agency, author, Message-ID and digest within a day.
+split: same agency, author, Message-ID and digest within a day. Both are found by :func:`known_by`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, bindparam, select, text
 
@@ -17,29 +18,40 @@ from tracker.prepared import PreparedIn
 
 SAME_LETTER_US = 24 * 3600 * 1_000_000
 
+HalfKey = tuple[str | None, str, str | None, bytes]
 
-def half_key(a: Acceptance) -> tuple[str | None, str, str | None, bytes] | None:
+
+def half_key(a: Acceptance) -> HalfKey | None:
     if a.kind is not LetterKind.LETTER or a.digest is None or not a.message_id:
         return None
     return a.agency, a.author.casefold(), a.message_id, a.digest
 
 
+def known_by(a: Acceptance) -> bytes:
+    """The digest of the body and the author's own fields, without the trace; else that of the octets."""
+    return a.digest or a.octets.sha256
+
+
+@dataclass(slots=True)
+class Known:
+    """What the record holds of the transactions of one group."""
+
+    repeats: dict[bytes, Accepted] = field(default_factory=dict)  # by envelope_digest
+    halves: dict[HalfKey, tuple[int, str | None]] = field(default_factory=dict)  # id and number
+
+
 _s, _l = schema.submission.c, schema.letter.c
 # Statements of the hot path are made once: building and keying one costs more than running it.
-_REPEATS = PreparedIn(
-    lambda digests: (
-        select(_s.envelope_digest, _l.id, _l.number)
-        .join(schema.letter, _l.id == _s.letter_id)
-        .where(_s.envelope_digest.in_(digests), _s.at_us > bindparam("since"))
-    )
-)
-_HALVES = PreparedIn(
+_LETTERS = PreparedIn(
     lambda digests: select(
-        _l.agency, _l.author, _l.message_id, _l.digest, _l.id, _l.number, _l.thread_id
-    ).where(
-        _l.digest.in_(digests),
-        _l.accepted_us > bindparam("since"),
-        _l.kind == LetterKind.LETTER.value,
+        _l.id, _l.kind, _l.number, _l.agency, _l.author, _l.message_id, _l.digest, _l.accepted_us
+    ).where(_l.digest.in_(digests), _l.accepted_us > bindparam("before"))
+)
+_SUBMISSIONS = PreparedIn(
+    lambda digests: select(_s.envelope_digest).where(
+        _s.letter_id == bindparam("letter"),
+        _s.envelope_digest.in_(digests),
+        _s.at_us > bindparam("since"),
     )
 )
 
@@ -58,26 +70,16 @@ def lock_digests(conn: Connection, digests: Sequence[bytes]) -> None:
         conn.execute(_LOCKS, {"keys": keys})
 
 
-def find_repeats(
-    conn: Connection, payloads: Sequence[Acceptance], digests: list[bytes]
-) -> dict[bytes, Accepted]:
+def find_known(conn: Connection, payloads: Sequence[Acceptance], digests: Sequence[bytes]) -> Known:
+    """Repeats and halves among these, of which ``digests`` are the envelopes'."""
     since = min(a.at_us for a in payloads) - SAME_LETTER_US
-    return {
-        bytes(digest): Accepted(letter_id=letter_id, number=number, repeat=True)
-        for digest, letter_id, number in _REPEATS.all(conn, digests, {"since": since})
-    }
-
-
-def find_halves(
-    conn: Connection, payloads: Sequence[Acceptance]
-) -> dict[tuple[str | None, str, str | None, bytes], tuple[int, str | None, int]]:
-    wanted = [a.digest for a in payloads if half_key(a) is not None]
-    if not wanted:
-        return {}
-    since = min(a.at_us for a in payloads) - SAME_LETTER_US
-    return {
-        (agency, author.casefold(), message_id, bytes(digest)): (letter_id, number, thread_id)
-        for agency, author, message_id, digest, letter_id, number, thread_id in _HALVES.all(
-            conn, wanted, {"since": since}
-        )
-    }
+    known = Known()
+    # A transaction joins a letter of the day before, and may be repeated a day after that.
+    bounds = {"before": since - SAME_LETTER_US}
+    for row in _LETTERS.all(conn, [known_by(a) for a in payloads], bounds):
+        letter_id, kind, number, agency, author, message_id, digest, accepted_us = row
+        if kind == LetterKind.LETTER.value and accepted_us > since:
+            known.halves[agency, author.casefold(), message_id, bytes(digest)] = letter_id, number
+        for (envelope,) in _SUBMISSIONS.all(conn, digests, {"letter": letter_id, "since": since}):
+            known.repeats[bytes(envelope)] = Accepted(letter_id=letter_id, number=number, repeat=True)
+    return known

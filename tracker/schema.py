@@ -58,7 +58,7 @@ letter = Table(
     Column("message_id", Text),
     Column("subject", Text, nullable=False, default=""),
     Column("subject_fold", Text, nullable=False, default=""),  # folded for search (GLOSSARY)
-    Column("digest", LargeBinary),  # body and the author's own fields, not the trace (promise 1)
+    Column("digest", LargeBinary),  # tracker.same_letter.known_by
     Column("thread_id", BigInteger, nullable=False),
     Column("answers", BigInteger),  # the letter that this one answers
     Column("receipt_for", BigInteger),  # for kind receipt: the letter it speaks of
@@ -101,8 +101,8 @@ submission = Table(
     Column("decision", JSON, nullable=False),  # verdicts, rules hit and missed
     Column("policy_version", Text, nullable=False, default=""),
 )
-Index("ix_submission_letter_id", submission.c.letter_id)
-Index("ix_submission_envelope_digest", submission.c.envelope_digest)
+# A repeat is found by its letter, which is found by its digest: what is in no order is written once a letter.
+Index("ix_submission_letter_id_envelope_digest", submission.c.letter_id, submission.c.envelope_digest)
 
 delivery = Table(
     "delivery",
@@ -360,6 +360,7 @@ rule_hit = Table(
     Column("rule", Text, primary_key=True),
     Column("letter_id", BigInteger, ForeignKey("letter.id", ondelete="CASCADE"), primary_key=True),
     Column("shadow", Boolean, nullable=False, default=False),  # would have applied
+    sqlite_with_rowid=False,
 )
 Index("ix_rule_hit_letter_id", rule_hit.c.letter_id)
 

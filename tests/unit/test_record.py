@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 
 from tests.records import HOUR, claim, end, letter, rows, sent, whole
 from tracker import schema
@@ -25,7 +23,6 @@ from tracker.noting import NoSuchDelivery, Note
 from tracker.queue import Act, act
 from tracker.record import Record
 from tracker.states import Event, Grade, Outcome, State, UnknownMove
-from tracker.store import Store
 
 
 def test_a_letter_takes_a_number_and_its_octets_are_kept(record: Record) -> None:
@@ -373,72 +370,6 @@ def test_changes_are_told_to_who_listens(record: Record) -> None:
     accepted = record.accept(letter(record))
     assert listener.get(timeout=60) == accepted.letter_id
     record.unsubscribe(listener)
-
-
-def test_the_migrations_make_the_schema(db_url: str) -> None:
-    from alembic.autogenerate import compare_metadata
-    from alembic.runtime.migration import MigrationContext
-
-    store = Store(db_url)
-    store.create()
-    store.create()
-    with store.writer.connect() as conn:
-        assert compare_metadata(MigrationContext.configure(conn), schema.metadata) == []
-    store.close()
-
-
-def test_rows_of_an_older_sqlite_database_come_through_new_keys(tmp_path: Path) -> None:
-    from alembic import command
-
-    from tracker.migrate import config
-
-    store = Store(f"sqlite:///{tmp_path}/old.db")
-    settings = config()
-    with store.writer.begin() as conn:
-        settings.attributes["connection"] = conn
-        command.upgrade(settings, "0002")
-    with store.writer.begin() as conn:
-        for key in (1 << 62, 7):
-            row = {"id": key, "kind": "letter", "thread_id": 7, "accepted_us": 1}
-            conn.execute(insert(schema.letter).values(row))
-        event = {
-            "letter_id": 7,
-            "event": "submitted",
-            "grade": 1,
-            "at_us": 1,
-            "noted_us": 1,
-            "source": "wasl",
-        }
-        conn.execute(insert(schema.evidence).values(id=1, detail={}, **event))
-        before = _indexes(conn)
-    store.create()
-    with store.writer.connect() as conn:
-        ids = conn.execute(select(schema.letter.c.id).order_by(schema.letter.c.id)).scalars().all()
-        assert ids == [7, 1 << 62]
-        assert conn.execute(select(schema.evidence.c.letter_id)).scalars().all() == [7]
-        assert conn.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
-        after = _indexes(conn)
-    store.close()
-    assert {made for made in before if made[1]} <= after
-    assert ("sqlite_autoindex_attempt_1", None) in before - after
-
-
-def _indexes(conn: sqlalchemy.Connection) -> set[tuple[str, str | None]]:
-    """Indexes, and how they were made; nothing where a key made them."""
-    asked = "SELECT name, sql FROM sqlite_master WHERE type = 'index'"
-    return {(name, sql) for name, sql in conn.exec_driver_sql(asked).all()}
-
-
-def test_a_newer_database_is_refused(db_url: str) -> None:
-    from tracker.store_errors import StoreError
-
-    store = Store(db_url)
-    store.create()
-    with store.writer.begin() as conn:
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = 'from the future'")
-    with pytest.raises(StoreError, match="newer Wasl"):
-        store.create()
-    store.close()
 
 
 @pytest.mark.parametrize("ended", [Event.FAILED, Event.CANCELLED])
