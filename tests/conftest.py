@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,16 +59,34 @@ def postgres_server() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def postgres_model(postgres_server: Postgres) -> str:
-    """The name of a database that holds the tables of an empty record: others are made like it."""
-    from tracker.store import Store
+class Records:
+    """Databases with the tables of a record and without a row: each is given out again when it is empty."""
 
-    name = postgres_server.create()
-    store = Store(postgres_server.url(name))
-    store.create()
-    store.close()
-    return name
+    def __init__(self, server: Postgres) -> None:
+        from tracker.store import Store
+
+        self._server = server
+        self._model = server.create()
+        store = Store(server.url(self._model))
+        store.create()
+        store.close()
+        self._free: list[str] = []
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """One for the block; yields its URL."""
+        from tracker.schema import metadata
+
+        name = self._free.pop() if self._free else self._server.create(like=self._model)
+        yield self._server.url(name)
+        self._server.empty(name, [table.name for table in reversed(metadata.sorted_tables)])
+        self._free.append(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_records(postgres_server: Postgres) -> Records:
+    """The databases of this session's tests that want the tables of a record."""
+    return Records(postgres_server)
 
 
 @pytest.fixture
@@ -113,9 +132,8 @@ def record_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'wasl.db'}"
         return
-    model: str = request.getfixturevalue("postgres_model")
-    server: Postgres = request.getfixturevalue("postgres_server")
-    with server.database(like=model) as url:
+    records: Records = request.getfixturevalue("postgres_records")
+    with records.database() as url:
         yield url
 
 

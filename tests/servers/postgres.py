@@ -11,7 +11,7 @@ import itertools
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,11 +54,12 @@ class Postgres:
             return f"postgresql+psycopg://postgres@/{database}?host={self.sockets}&port={self.port}"
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
 
-    def _run(self, statement: str) -> None:
+    def _run(self, *statements: str, database: str = "postgres") -> None:
         with psycopg.connect(
-            host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", autocommit=True
+            host="127.0.0.1", port=self.port, user="postgres", dbname=database, autocommit=True
         ) as conn:
-            conn.execute(statement.encode())
+            for statement in statements:
+                conn.execute(statement.encode())
 
     def create(self, like: str = "template0") -> str:
         """Create a database of its own name (UTF-8, collation C.UTF-8 where present) and return the name.
@@ -72,6 +73,18 @@ class Postgres:
     def drop(self, name: str) -> None:
         """Drop a database although somebody may still be connected."""
         self._run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def empty(self, name: str, tables: Sequence[str]) -> None:
+        """Take all rows out of these tables, in this order, and throw out who is connected.
+
+        That takes a tenth of the time of a new database, which is some three hundred files.
+        """
+        self._run(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' "
+            "AND pid <> pg_backend_pid()",
+            "; ".join(f"DELETE FROM {table}" for table in tables),
+            database=name,
+        )
 
     @contextmanager
     def database(self, like: str = "template0") -> Iterator[str]:
