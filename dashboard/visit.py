@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -30,6 +30,7 @@ from policies.faults import Fault
 from tracker import accounts, audit, board, holds, incoming
 from tracker.access import Role, Viewer
 from tracker.model import id_text, id_value, now_us
+from tracker.queries import ListedRecipient
 from tracker.store_errors import DatabaseError
 
 LANGUAGE_COOKIE = "wasl_language"
@@ -95,6 +96,10 @@ class Visit:
 
     def agency_name(self, code: str | None) -> str:
         return self.desk.name(code).in_(self.tongue.code) if code else ""
+
+    def parties(self, recipients: Iterable[ListedRecipient]) -> list[str]:
+        """To whom a letter went: each agency once, however many of its mailboxes; the others by address."""
+        return list(dict.fromkeys(self.agency_name(row.agency) or row.address for row in recipients))
 
     def record(self, action: audit.Action, object_: str = "", **detail: object) -> None:
         """Write into the audit, before anything is shown: what cannot be recorded is not shown."""

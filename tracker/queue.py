@@ -111,9 +111,12 @@ def _one(record: Record, what: Act, delivery_id: int, recipient: str, person: st
     if what is not Act.HOLD:
         with record.read() as conn:
             rule = holds.waits(conn, delivery_id)
+            state = conn.scalar(select(schema.delivery.c.state).where(schema.delivery.c.id == delivery_id))
         if rule is not None:  # no way around those whom the rule names
             error = f"held for approval by the rule {rule}: see `wasl hold release` and `wasl hold refuse`"
             return Done(delivery=text, recipient=recipient, state="held", error=error)
+        if what is Act.RELEASE and state in (State.QUEUED, State.SENDING):
+            return Done(delivery=text, recipient=recipient, error=f"not held: it is {state} already")
     note = Note(
         delivery_id=delivery_id,
         event=_EVENTS[what],

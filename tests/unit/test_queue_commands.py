@@ -151,6 +151,7 @@ def test_every_act_there_and_back(on_both: Queue, wasl: Shell) -> None:
     status, ((state, error),) = acted("retry", number)
     assert (status, state) == (1, "") and "see release, requeue" in error
     assert acted("release", number) == (0, [("queued", "")])
+    assert acted("release", number) == (1, [("", "not held: it is queued already")])
     for act in ("hold", "release", "cancel"):  # what has gone cannot be taken back
         status, ((state, error),) = acted(act, queue.gone)
         assert (status, state) == (1, "") and "sent" in error, act
