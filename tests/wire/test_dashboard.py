@@ -428,7 +428,7 @@ def test_both_languages(url: str) -> None:
 
 def test_errors_are_pages_in_the_readers_language(url: str) -> None:
     with browser(url, "mof.follow") as client:
-        assert "لا شيء هنا لك" in client.get("/nowhere").text
+        assert "لا شيء هنا لكم" in client.get("/nowhere").text
         assert client.get("/nowhere").status_code == 404
         assert "غير مسموح" in client.get("/worklist").text
         assert client.put("/letters").status_code in (403, 405)

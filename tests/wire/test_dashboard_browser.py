@@ -156,7 +156,7 @@ def test_another_agencys_letter_is_not_there(chromium: Browser, url: str, house:
         answer = page.goto(f"/letters/{id_text(house.ids['main'])}")
         assert answer is not None
         assert answer.status == 404
-        assert page.locator("h1").inner_text() == "لا شيء هنا لك"
+        assert page.locator("h1").inner_text() == "لا شيء هنا لكم"
         assert "موازنة" not in page.content()
 
 
