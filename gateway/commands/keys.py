@@ -174,6 +174,7 @@ def secret(
         mode = like.st_mode & 0o777
     replace_like(file, f"{new_secret()}\n{old}".encode(), mode, like)
     say(f"{file}: {len(old.split()) + 1} secrets, the first one is new")
+    say("A gateway that runs takes it when it is started again.")
 
 
 @app.command("rotate-ledger")
