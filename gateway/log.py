@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 MAIL_LOG = "wasl.mail"  # gateway/maillog.py
 _QUIET = (
-    "aioimaplib", "aiosmtpd", "mail.log", "asyncio", "multipart", "uvicorn.access", "uvicorn.error", "alembic",
+    "aioimaplib", "aiosmtpd", "alembic", "asyncio", "mail.log", "multipart", "uvicorn.access",
+    "uvicorn.error",
 )  # fmt: skip
 
 

@@ -39,6 +39,8 @@ class Shell:
 
     def __call__(self, *words: object, stdin: str = "") -> Said:
         self._patch.setattr(sys, "argv", ["wasl", *map(str, words)])
+        # The name of a program that was begun with ``python -m``, as pytest may be, is another.
+        self._patch.setattr(sys.modules["__main__"], "__package__", None)
         self._patch.setattr(sys, "stdin", io.StringIO(stdin))
         self._capture.readouterr()
         status = 0
