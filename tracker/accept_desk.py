@@ -206,7 +206,7 @@ class _Lot:
             letter_id = desk._ids.next()
             text = number.text if number else None
             links = links_of(a, letter_id, cited)
-            self.letters.append(_letter_row(a, letter_id, number, links))
+            self.letters.append(_letter_row(a, letter_id, number, links, digest))
             drafts = list(a.deliveries)
         else:
             letter_id, text = half
@@ -424,7 +424,9 @@ class _Lot:
         self._desk._book.write(self.proofs)
 
 
-def _letter_row(a: Acceptance, letter_id: int, number: LetterNumber | None, links: Links) -> dict[str, Any]:
+def _letter_row(
+    a: Acceptance, letter_id: int, number: LetterNumber | None, links: Links, envelope: bytes
+) -> dict[str, Any]:
     return {
         "id": letter_id,
         "kind": a.kind.value,
@@ -437,7 +439,7 @@ def _letter_row(a: Acceptance, letter_id: int, number: LetterNumber | None, link
         "message_id": a.message_id,
         "subject": a.subject,
         "subject_fold": a.subject_fold,
-        "digest": known_by(a),
+        "digest": known_by(a, envelope),
         "thread_id": links.thread_id or letter_id,
         "answers": links.answers,
         "receipt_for": a.receipt_for,

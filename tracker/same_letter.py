@@ -27,9 +27,13 @@ def half_key(a: Acceptance) -> HalfKey | None:
     return a.agency, a.author.casefold(), a.message_id, a.digest
 
 
-def known_by(a: Acceptance) -> bytes:
-    """The digest of the body and the author's own fields, without the trace; else that of the octets."""
-    return a.digest or a.octets.sha256
+def known_by(a: Acceptance, envelope: bytes) -> bytes:
+    """What the record finds a letter by.
+
+    One that may come in parts: the digest of its body and its author's own fields, without the trace. Any
+    other: its ``envelope_digest``, which no other has.
+    """
+    return envelope if half_key(a) is None or a.digest is None else a.digest
 
 
 @dataclass(slots=True)
@@ -42,18 +46,19 @@ class Known:
 
 _s, _l = schema.submission.c, schema.letter.c
 # Statements of the hot path are made once: building and keying one costs more than running it.
-_LETTERS = PreparedIn(
-    lambda digests: select(
-        _l.id, _l.kind, _l.number, _l.agency, _l.author, _l.message_id, _l.digest, _l.accepted_us
-    ).where(_l.digest.in_(digests), _l.accepted_us > bindparam("before"))
-)
-_SUBMISSIONS = PreparedIn(
-    lambda digests: select(_s.envelope_digest).where(
-        _s.letter_id == bindparam("letter"),
-        _s.envelope_digest.in_(digests),
-        _s.at_us > bindparam("since"),
+_KNOWN = PreparedIn(
+    lambda digests: (
+        select(
+            _l.id, _l.kind, _l.number, _l.agency, _l.author, _l.message_id, _l.digest, _l.accepted_us,
+            _s.envelope_digest,
+        )
+        .outerjoin(
+            schema.submission,
+            (_s.letter_id == _l.id) & _s.envelope_digest.in_(digests) & (_s.at_us > bindparam("since")),
+        )
+        .where(_l.digest.in_(digests), _l.accepted_us > bindparam("before"))
     )
-)
+)  # fmt: skip
 
 
 # Two keys, so that it meets no lock of another kind: the ledger's is of one, a node's has another first key.
@@ -73,13 +78,14 @@ def lock_digests(conn: Connection, digests: Sequence[bytes]) -> None:
 def find_known(conn: Connection, payloads: Sequence[Acceptance], digests: Sequence[bytes]) -> Known:
     """Repeats and halves among these, of which ``digests`` are the envelopes'."""
     since = min(a.at_us for a in payloads) - SAME_LETTER_US
-    known = Known()
     # A transaction joins a letter of the day before, and may be repeated a day after that.
-    bounds = {"before": since - SAME_LETTER_US}
-    for row in _LETTERS.all(conn, [known_by(a) for a in payloads], bounds):
-        letter_id, kind, number, agency, author, message_id, digest, accepted_us = row
+    bounds = {"since": since, "before": since - SAME_LETTER_US}
+    asked = {known_by(a, digest): None for a, digest in zip(payloads, digests, strict=True)}
+    known = Known()
+    for row in _KNOWN.all(conn, [*(asked | dict.fromkeys(digests))], bounds):
+        letter_id, kind, number, agency, author, message_id, digest, accepted_us, envelope = row
         if kind == LetterKind.LETTER.value and accepted_us > since:
             known.halves[agency, author.casefold(), message_id, bytes(digest)] = letter_id, number
-        for (envelope,) in _SUBMISSIONS.all(conn, digests, {"letter": letter_id, "since": since}):
+        if envelope is not None:
             known.repeats[bytes(envelope)] = Accepted(letter_id=letter_id, number=number, repeat=True)
     return known

@@ -58,7 +58,7 @@ letter = Table(
     Column("message_id", Text),
     Column("subject", Text, nullable=False, default=""),
     Column("subject_fold", Text, nullable=False, default=""),  # folded for search (GLOSSARY)
-    Column("digest", LargeBinary),  # tracker.same_letter.known_by
+    Column("digest", LargeBinary),  # what it is found by: tracker.same_letter.known_by
     Column("thread_id", BigInteger, nullable=False),
     Column("answers", BigInteger),  # the letter that this one answers
     Column("receipt_for", BigInteger),  # for kind receipt: the letter it speaks of
