@@ -6,10 +6,12 @@ the dot may have been delivered). The last connection used is the first to be us
 which are not needed grow old and are closed with QUIT.
 
 An opportunistic hop whose TLS handshake fails is tried one level down; the level is remembered for
-``LEVEL_KEPT_S`` and then tried from the best again.
+``LEVEL_KEPT_S`` and then tried from the best again. A letter that wants encryption does not go below it: TLS
+that fails puts it off, and only a hop that offers none has it returned.
 
-How it fails: :meth:`Pool.send` gives a result for each recipient and raises nothing but CancelledError, of
-the kind :class:`gateway.outgoing.CutOff` when the hop may have the letter.
+How it fails: :meth:`Pool.send` gives a result for each recipient. It raises :class:`Retired` for a letter
+that still waited when the pool was closed, and CancelledError, of the kind
+:class:`gateway.outgoing.CutOff` when the hop may have the letter.
 """
 
 from __future__ import annotations
@@ -23,9 +25,14 @@ from gateway.outgoing import CutOff, Outcome, Outgoing, Result, Stage, Timeouts
 from gateway.smtp_client import HopError, Session, TlsLevel, tls_levels
 from gateway.transaction import cannot_carry
 from policies.directory import NextHop
+from tracker.reply import Reply
 
 LEVEL_KEPT_S = 3600.0
 _EVERYTHING = {"8BITMIME": "", "SMTPUTF8": "", "REQUIRETLS": ""}  # refusals that need no hop to be asked
+
+
+class Retired(Exception):
+    """The pool was closed before the letter's turn came: nothing of it was sent."""
 
 
 class Pool:
@@ -91,6 +98,8 @@ class Pool:
             fewer = replace(mail, recipients=tuple(mail.recipients[i] for i in rest))
             try:
                 more = await self._once(fewer, content)
+            except Retired:
+                return outcome  # those who were too many are put off
             except asyncio.CancelledError as cut:
                 raise CutOff from cut  # the others have it
             if not any(result.accepted or result.in_doubt for result in more.results):
@@ -123,15 +132,21 @@ class Pool:
             await asyncio.wait(list(self._farewells))
 
     async def _once(self, mail: Outgoing, content: Content) -> Outcome:
+        tls = mail.require_tls or mail.requiretls
         async with self._slots:
-            session = self._reuse()
+            if self._closed:
+                raise Retired
+            session = self._reuse(tls)
             if session is not None:
                 outcome = await self._on(session, mail, content)
                 if not session.lost_early:
                     return outcome
             try:
-                session = await self._open()
+                session = await self._open(tls)
             except HopError as error:
+                if tls and error.tls_failed and self.hop.tls == "opportunistic":
+                    put_off = Reply.of(451, "4.7.10", f"Encryption is asked for and failed: {error.why}")
+                    return self._all(mail, Result(put_off, Stage.LOCAL, why=error.why))
                 return self._all(mail, Result(error.reply, error.stage, why=error.why))
             return await self._on(session, mail, content)
 
@@ -153,10 +168,11 @@ class Pool:
                     self._reaper = loop.call_later(self._max_idle_s, self._reap)
         return outcome
 
-    def _reuse(self) -> Session | None:
-        while self._idle:
-            session = self._idle.pop()
-            if session.usable:
+    def _reuse(self, tls: bool) -> Session | None:
+        self._idle = [session for session in self._idle if session.usable]
+        for session in reversed(self._idle):
+            if session.tls is not None or not tls:
+                self._idle.remove(session)
                 return session
         return None
 
@@ -188,10 +204,13 @@ class Pool:
         self._farewells.discard(task)
         self._changed.set()
 
-    async def _open(self) -> Session:
+    async def _open(self, tls: bool) -> Session:
         loop = asyncio.get_running_loop()
         levels = tls_levels(self.hop)
-        first = self._level if loop.time() < self._level_until else 0
+        if tls and len(levels) > 1:
+            levels = levels[:-1]  # not without TLS
+        known = loop.time() < self._level_until and self._level < len(levels)
+        first = self._level if known else 0
         for index in range(first, len(levels)):
             try:
                 session = await Session.open(

@@ -1,7 +1,8 @@
 """The next hops of the directory, each with its pool of connections.
 
-A pool is made when a hop is first used and replaced when the directory says something else of it; the
-old one ends what it began. Raises nothing: :meth:`NextHops.send` always has a result per recipient.
+A pool is made when a hop is first used and replaced when the directory says something else of it; the old
+one ends what it began, and what still waits there goes by the new one. Raises nothing:
+:meth:`NextHops.send` always has a result per recipient.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from gateway.hop_pool import Pool
+from gateway.hop_pool import Pool, Retired
 from gateway.outgoing import Outcome, Outgoing, Timeouts
 from policies.directory import NextHop
 
@@ -30,7 +31,13 @@ class NextHops:
 
     async def send(self, hop: NextHop, mail: Outgoing) -> Outcome:
         """Hand one mail transaction to a hop; waits for a free connection."""
-        return await self._pool(hop).send(mail)
+        pool = self._pool(hop)
+        while True:
+            try:
+                return await pool.send(mail)
+            except Retired:  # what waited goes where the directory leads by now
+                known = self._pools.get(hop.name)
+                pool = known[1] if known is not None else self._pool(hop)
 
     async def close(self) -> None:
         """Say QUIT everywhere."""

@@ -340,9 +340,11 @@ def _stale(conn: Connection, payloads: Sequence[Note]) -> set[int]:
 def _arrived(conn: Connection, row: _Row, before: Standing) -> bool:
     """Whether server, mailbox or reader have told since it was last queued by a person that they have it.
 
-    An earlier attempt, in doubt, was a good one then. What a person at a desk says (a letter may have come
-    on paper) does not count.
+    An earlier attempt, in doubt, was a good one then; so it was if that itself was noted with the next hop's
+    250 meanwhile. What a person at a desk says (a letter may have come on paper) does not count.
     """
+    if before.state is State.SENT:
+        return True  # a person who has it sent again queues it
     if before.grade < Grade.DELIVERED:
         return False
     e = schema.evidence.c

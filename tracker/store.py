@@ -63,7 +63,7 @@ class Store:
                 json_serializer=_json,
                 connect_args=patience,
             )
-            event.listen(self.writer, "connect", _durable)
+            event.listen(self.writer, "connect", _prepare_session)
             self.reader = create_engine(
                 url, pool_size=pool - 2, max_overflow=0, pool_pre_ping=True, connect_args=patience
             )
@@ -156,12 +156,24 @@ _HOLDER = text(
 )
 
 
-def _durable(connection: Any, _record: Any) -> None:
-    """A cluster that answers COMMIT before it has written is asked to write first: a 250 hangs on it."""
-    connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', false) "
-        "WHERE current_setting('synchronous_commit') = 'off'"
-    )
+# What the server is asked of a writer's session: its name, the value, and the one it takes the place of. A
+# cluster that answers COMMIT before it has written is asked to write first: a 250 hangs on it. A node that
+# stands still, or has vanished, inside a transaction holds the registers of agencies: the server ends it.
+_SESSION_SETTINGS = (
+    ("synchronous_commit", "on", "off"),
+    ("idle_in_transaction_session_timeout", "60s", "0"),
+    ("tcp_keepalives_idle", "10", None),
+    ("tcp_keepalives_interval", "5", None),
+    ("tcp_keepalives_count", "3", None),
+)
+
+
+def _prepare_session(connection: Any, _record: Any) -> None:
+    for name, value, instead in _SESSION_SETTINGS:
+        connection.execute(
+            "SELECT set_config(%s, %s, false) WHERE %s::text IS NULL OR current_setting(%s) = %s",
+            (name, value, instead, name, instead),
+        )
     connection.commit()
 
 

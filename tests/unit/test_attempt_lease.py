@@ -81,6 +81,17 @@ def test_what_arrived_while_it_was_tried_again_is_not_tried_a_third_time(
     assert "failed" not in {row.kind for row in rows(record, schema.receipt)}, "nobody is told what is not so"
 
 
+def test_a_second_copy_that_is_refused_is_no_failure_of_what_was_handed_on(record: Record) -> None:
+    """The first attempt lost its lease, and was noted with its 250 while another node tried again."""
+    first = begun(record)
+    (second,) = claim(record, owner="1/b", at=now_us() + 2 * HOUR)
+    assert second.in_doubt
+    sent(record, first, Event.RELAYED)
+    sent(record, second, Event.FAILED)
+    assert state(record) == "sent" and {d.outcome for d in rows(record, schema.delivery)} == {"open"}
+    assert "failed" not in {row.kind for row in rows(record, schema.receipt)}
+
+
 @pytest.mark.parametrize("end", [Event.ATTEMPTED, Event.FAILED])
 def test_what_a_person_ended_meanwhile_stays_ended(record: Record, end: Event) -> None:
     first = begun(record)

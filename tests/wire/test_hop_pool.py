@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.hop_pool import Pool
+from gateway.next_hops import NextHops
 from gateway.outgoing import CutOff
 from gateway.smtp_client import Outcome, Outgoing, OutRecipient, Stage, Timeouts
 from policies.directory import NextHop
@@ -384,5 +385,71 @@ def test_who_cuts_a_letter_off_is_told_whether_the_hop_may_have_it(run: Run, at:
             await asyncio.wait({first})
             await connections.close(0.2)
         assert isinstance(told.value, CutOff) == (at in ("dot", "452"))
+
+    run(main)
+
+
+def test_what_waits_at_a_hop_that_is_changed_goes_by_the_new_one(run: Run) -> None:
+    """The old connections end what they began; nothing more is begun there, or it would be cut off."""
+
+    async def slow(wire: Wire) -> None:
+        await wire.hello(*OFFERED)
+        while await wire.line() != b"QUIT":
+            await wire.lines(2)
+            await wire.say("250 ok", "250 ok", "354 go on")
+            await wire.octets()
+            await asyncio.sleep(0.4)
+            await wire.say("250 taken")
+        await wire.say("221 bye")
+
+    async def main() -> None:
+        async with serving(slow) as old, serving(serve_well) as new:
+            times = replace(PATIENT, final=0.6, quit=0.2)
+            hops = NextHops(hostname="wasl.example", times=times, connections=20, letters=200, idle_s=30)
+            hop = NextHop(name="MOH", host="127.0.0.1", port=old.port, tls="none", max_connections=2)
+            sends = [asyncio.ensure_future(hops.send(hop, mail(f"r{i}"))) for i in range(9)]
+            await asyncio.sleep(0.1)
+            assert accepted(await hops.send(replace(hop, port=new.port), mail("last")))
+            assert all(accepted(one) for one in await asyncio.gather(*sends))
+            assert len([said for said in old.said if said.startswith(b"MAIL")]) == 2
+            await hops.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [("454 4.7.0 TLS not available due to temporary reason", "4.7.10"), (None, "5.7.10")],
+)
+def test_what_wants_encryption_waits_for_it_where_it_is_offered(
+    run: Run, answer: str | None, code: str
+) -> None:
+    """A hop whose TLS is out of order is tried again; one that offers none has the letter returned."""
+
+    async def play(wire: Wire) -> None:
+        await wire.hello("PIPELINING", *(["STARTTLS"] if answer else []))
+        while True:
+            line = await wire.line()
+            if line == b"STARTTLS":
+                await wire.say(str(answer))
+            elif line.startswith(b"MAIL"):
+                await wire.lines(2)
+                await wire.say("250 ok", "250 ok", "354 go on")
+                await wire.octets()
+                await wire.say("250 taken")
+            else:
+                await wire.say("221 bye")
+                return
+
+    async def main() -> None:
+        async with serving(play) as server:
+            hop = NextHop(name="MOH", host="127.0.0.1", port=server.port, tls="opportunistic")
+            connections = Pool(hop, hostname="wasl.example", times=replace(PATIENT, quit=0.2))
+            assert accepted(await connections.send(mail())), "without TLS, and so it stays open"
+            outcome = await connections.send(replace(mail(), require_tls=True))
+            assert [str(r.told.status) for r in outcome.results] == [code]
+            assert outcome.results[0].permanent == (answer is None)
+            assert accepted(await connections.send(mail()))
+            await connections.close()
 
     run(main)
