@@ -149,7 +149,7 @@ class Drafting:
             would=would,
             notify=_notified(verdicts, facts, kind),
             hand_to=owner,
-            lease_us=self._relay.lease_until() if self._relay is not None else 0,
+            lease=self._relay.lease() if self._relay is not None else None,
         )
 
     def refusal(

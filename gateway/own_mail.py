@@ -78,7 +78,7 @@ class OwnPost:
                 receipt_ids=mail.receipts,
                 followup_ids=mail.followups,
                 hand_to=relay.owner if relay is not None and at_once else None,
-                lease_us=relay.lease_until() if relay is not None else 0,
+                lease=relay.lease() if relay is not None else None,
             ),
         )
         if accepted.claims and relay is not None:

@@ -31,6 +31,7 @@ from gateway.outgoing import OUTWARD, CutOff, Outcome, Stage
 from gateway.retry import RetrySchedule
 from gateway.steady_clock import SteadyClock
 from policies.directory import Directory, NextHop
+from tracker.attempt_lease import Lease, counter_s
 from tracker.claims import Claim, Want, renew
 from tracker.doubtful import give_back
 from tracker.model import DeliveryKind, now_us
@@ -117,9 +118,9 @@ class Relay:
         """True when a letter just accepted may be handed over at once."""
         return not self._stopping and self._in_flight < self._most // 2 and self._handed < HELD
 
-    def lease_until(self) -> int:
-        """When a lease taken now ends: by a clock that believes no jump, or all would be lost at once."""
-        return self._clock.now_us() + self._lease_us
+    def lease(self) -> Lease:
+        """A lease to ask for now: by a clock that believes no jump, or all would be lost at once."""
+        return Lease(length_us=self._lease_us, now_us=self._clock.now_us(), asked_s=counter_s())
 
     def may_take(self, hop: str) -> bool:
         """True when that next hop is neither resting nor full."""
@@ -187,11 +188,10 @@ class Relay:
                     owner=self.owner,
                     limit=room,
                     now_us=now,
-                    lease_us=self.lease_until(),
+                    lease=self.lease(),
                     full_hops=tuple(sorted(set(full))),
                     latest_us=self._schedule.latest_us(now) if set_back else None,
                     silence_us=self._schedule.silence_us,
-                    lost_us=self._clock.now_us(),
                 )
                 try:
                     self._asked = self._crossing.at_record(self._record.claim_desk, want)
@@ -223,9 +223,9 @@ class Relay:
         if not self._taken or next(iter(self._taken.values())) > before:
             return True
         old = [one for one, at in self._taken.items() if at <= before]
-        until = self.lease_until()
+        lease = self.lease()
         try:
-            await self._crossing.write(lambda conn: renew(conn, self.owner, old, until))
+            await self._crossing.write(lambda conn: renew(conn, self.owner, old, lease))
         except Exception as error:
             self._unclaimed.failed(error)
             return False

@@ -180,6 +180,7 @@ class _Lot:
     def __init__(self, desk: AcceptDesk, conn: Connection) -> None:
         self._desk = desk
         self._conn = conn
+        self._clock_us = 0  # of leases, once one is granted
         self.letters: list[dict[str, Any]] = []
         self.submissions: list[dict[str, Any]] = []
         self.deliveries: list[dict[str, Any]] = []
@@ -284,7 +285,7 @@ class _Lot:
                 "next_us": a.at_us,
                 "attempts": 1 if take else 0,
                 "lease_owner": a.hand_to if take else None,
-                "lease_us": a.lease_us if take else None,
+                "lease_us": self._leased_until(a) if take else None,
                 "expires_us": a.expires_us,
                 "changed_us": a.at_us,
                 "last_reply": d.reason.get("reply"),
@@ -311,6 +312,12 @@ class _Lot:
             }
         )
         return claim_of(a, d, parcel, delivery_id, attempt_id)
+
+    def _leased_until(self, a: Acceptance) -> int:
+        if a.lease is None:
+            return a.lease_us
+        self._clock_us = self._clock_us or a.lease.clock_us(self._conn)
+        return self._clock_us + a.lease.length_us
 
     def _kept_back(
         self, a: Acceptance, d: DeliveryDraft, letter_id: int, delivery_id: int, grade: Grade | None

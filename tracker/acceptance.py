@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracker.archive import Octets
+from tracker.attempt_lease import Lease
 from tracker.claims import Claim
 from tracker.model import Connection as Peer
 from tracker.model import DeliveryKind, Envelope, LetterKind, Recipient
@@ -92,7 +93,8 @@ class Acceptance:
     receipt_ids: tuple[int, ...] = ()  # receipts that this message settles
     followup_ids: tuple[int, ...] = ()  # steps of follow-up that it settles
     hand_to: str | None = None  # lease owner that takes the deliveries at once
-    lease_us: int = 0
+    lease_us: int = 0  # until when; a relay gives a lease instead
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

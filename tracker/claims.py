@@ -17,6 +17,7 @@ from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
 from tracker import schema
 from tracker.archive import Octets
+from tracker.attempt_lease import Lease
 from tracker.doubtful import DoubtfulAttempts
 from tracker.evidence import EvidenceBook, Proof, evidence_row
 from tracker.model import Address, DeliveryKind, Door, IdSource, LetterKind, id_text
@@ -90,11 +91,11 @@ class Want:
     owner: str  # node/incarnation
     limit: int
     now_us: int
-    lease_us: int  # until when
+    lease_us: int = 0  # until when; a relay gives a lease instead
+    lease: Lease | None = None  # None: until lease_us, and what ended before now is lost
     full_hops: tuple[str, ...] = ()
     latest_us: int | None = None  # no wait ends later: what is due after this, a clock ahead put there
     silence_us: int = 0  # of a time without an attempt, so much counts as time of trying
-    lost_us: int | None = None  # leases that ended before are lost; None: before now
 
 
 class ClaimDesk(Desk):
@@ -124,11 +125,15 @@ class ClaimDesk(Desk):
     def _claim(self, conn: Connection, want: Want) -> list[Claim]:
         d = schema.delivery.c
         node = want.owner.partition("/")[0]
+        clock_us, until_us = want.now_us, want.lease_us
+        if want.lease is not None:
+            clock_us = want.lease.clock_us(conn)
+            until_us = clock_us + want.lease.length_us
         if want.latest_us is not None:
             self._bring_back(conn, want.now_us, want.latest_us)
         free = or_(
             d.lease_us.is_(None),
-            d.lease_us < (want.now_us if want.lost_us is None else want.lost_us),
+            d.lease_us < clock_us,
             and_(d.lease_owner.startswith(f"{node}/", autoescape=True), d.lease_owner != want.owner),
         )
         # What was held and released, or cancelled and queued again, while an attempt ran: its end is awaited.
@@ -152,7 +157,7 @@ class ClaimDesk(Desk):
             .values(
                 state=State.SENDING.value,
                 lease_owner=want.owner,
-                lease_us=want.lease_us,
+                lease_us=until_us,
                 attempts=d.attempts + 1,
             ),
             [{"b_id": i} for i in ids],
@@ -219,9 +224,10 @@ class ClaimDesk(Desk):
         self._book.write(proofs)
 
 
-def renew(conn: Connection, owner: str, delivery_ids: Sequence[int], lease_us: int) -> int:
-    """Prolong the leases that ``owner`` still holds on these deliveries until ``lease_us``; how many."""
+def renew(conn: Connection, owner: str, delivery_ids: Sequence[int], lease: Lease) -> int:
+    """Prolong the leases that ``owner`` still holds on these deliveries by a new ``lease``; how many."""
     d = schema.delivery.c
+    until_us = lease.until_us(conn)
     renewed = 0
     for at in range(0, len(delivery_ids), 500):
         renewed += conn.execute(
@@ -230,7 +236,7 @@ def renew(conn: Connection, owner: str, delivery_ids: Sequence[int], lease_us: i
                 d.id.in_(delivery_ids[at : at + 500]),
                 d.lease_owner == owner,
             )
-            .values(lease_us=lease_us)
+            .values(lease_us=until_us)
         ).rowcount
     return renewed
 

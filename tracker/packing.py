@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 from tracker.acceptance import Acceptance, Accepted, DeliveryDraft
+from tracker.attempt_lease import Lease
 from tracker.claims import Claim, Parcel, Want
 from tracker.model import (
     Address,
@@ -32,7 +33,7 @@ from tracker.noting import AttemptEnd, Note, Noted
 from tracker.states import Event, Grade, Outcome, Standing, State
 
 _NOUNS: tuple[type, ...] = (
-    Acceptance, Accepted, Address, AttemptEnd, Claim, Connection, DeliveryDraft, Envelope, Note, Noted,
+    Acceptance, Accepted, Address, AttemptEnd, Claim, Connection, DeliveryDraft, Envelope, Lease, Note, Noted,
     Parcel, Recipient, Standing, TlsInfo, Want,
 )  # fmt: skip
 _ENUMS: tuple[type[Enum], ...] = (DeliveryKind, Door, Event, Grade, LetterKind, Outcome, State)

@@ -6,12 +6,19 @@ import pytest
 
 from tests.records import HOUR, claim, letter, rows, sent
 from tracker import schema
-from tracker.claims import Claim, renew
+from tracker.attempt_lease import Lease, counter_s
+from tracker.claims import Claim, Want, renew
 from tracker.model import id_text, now_us
 from tracker.noting import Note
 from tracker.queue import Act, act
 from tracker.record import Record
 from tracker.states import Event, UnknownMove
+
+
+def lease(length_us: int, *, waited_s: float = 0.0, now: int | None = None) -> Lease:
+    """As a relay asked for it, so long ago."""
+    asked = now_us() - int(waited_s * 1_000_000) if now is None else now
+    return Lease(length_us=length_us, now_us=asked, asked_s=counter_s() - waited_s)
 
 
 def begun(record: Record) -> Claim:
@@ -140,12 +147,38 @@ def test_an_end_that_comes_after_the_lease_disturbs_nobody(record: Record) -> No
 
 def test_a_lease_is_prolonged_by_who_holds_it(record: Record) -> None:
     first = begun(record)
-    later = now_us() + 5 * HOUR
+    longer = lease(5 * HOUR)
     ids = [first.delivery_id]
-    assert record.write(lambda conn: renew(conn, "1/b", ids, later)) == 0
-    assert record.write(lambda conn: renew(conn, "0/a", ids, later)) == 1
+    assert record.write(lambda conn: renew(conn, "1/b", ids, longer)) == 0
+    assert record.write(lambda conn: renew(conn, "0/a", ids, longer)) == 1
     assert claim(record, at=now_us() + 2 * HOUR) == []
-    assert len(claim(record, at=later + HOUR)) == 1
+    assert len(claim(record, at=now_us() + 6 * HOUR)) == 1
+
+
+@pytest.mark.parametrize("handed", [True, False])
+def test_a_lease_is_as_long_as_it_was_asked_for_when_the_writer_was_held_up(
+    record: Record, handed: bool
+) -> None:
+    """The database stood still for longer than a lease lasts: what it grants then is not over already."""
+    asked = lease(HOUR, waited_s=2 * 3600)
+    if handed:
+        (first,) = record.accept(letter(record, hand_to="0/a", lease=asked)).claims
+    else:
+        record.accept(letter(record))
+        (first,) = record.claim(Want(owner="0/a", limit=9, now_us=now_us(), lease=asked))
+    soon = Want(owner="0/a", limit=9, now_us=now_us(), lease=lease(HOUR))
+    assert record.claim(soon) == []
+    sent(record, first)
+    assert [row.result for row in rows(record, schema.attempt)] == ["relayed"]
+
+
+def test_nodes_whose_clocks_differ_take_nothing_from_each_other(record: Record) -> None:
+    """On PostgreSQL; there is no second node on SQLite, and what is lost there follows its one clock."""
+    record.accept(letter(record))
+    behind, ahead = now_us() - 3 * HOUR, now_us() + 3 * HOUR
+    assert record.claim(Want(owner="0/a", limit=9, now_us=now_us(), lease=lease(HOUR, now=behind)))
+    other = record.claim(Want(owner="1/b", limit=9, now_us=ahead, lease=lease(HOUR, now=ahead)))
+    assert len(other) == (1 if record.store.dialect == "sqlite" else 0)
 
 
 def test_what_has_arrived_is_not_late(record: Record) -> None:
