@@ -60,6 +60,7 @@ def backup(
 
     file = find_settings(config)
     settings = load_settings(file)
+    _must_lie_apart(target, settings, file)
     named = _named(settings, file)
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     (target / MANIFEST).unlink(missing_ok=True)  # an unfinished copy is no backup
@@ -71,6 +72,7 @@ def backup(
     copied = _archive(settings, target)
     manifest["objects"] = copied
     left_out = _configuration(settings, file, target, without_secrets, named)
+    manifest["config"] = sorted(map(str, files_below(target / "config")))
     manifest["secrets"] = not without_secrets
     manifest["left_out"] = [{"file": str(one.path), "key": one.key} for one in left_out]
     manifest["ended"] = now()
@@ -111,6 +113,25 @@ def _named(settings: Settings, file: Path) -> list[NamedFile]:
             private = one.private or (first is not None and first.private)
             once[path] = NamedFile(path=path, key=key, private=private)
     return list(once.values())
+
+
+def _must_lie_apart(target: Path, settings: Settings, file: Path) -> None:
+    """A copy over what it is of would destroy it; raises Trouble."""
+    place = target.resolve()
+    live = [settings.gateway.data_dir, settings.directory.path, settings.ledger.key.parent]
+    if settings.archive.kind == "local":
+        live.append(settings.archive_path)
+    if settings.policy.path is not None:
+        live.append(settings.policy.path)
+    if settings.database_url.startswith("sqlite:///"):
+        live.append(Path(settings.database_url.removeprefix("sqlite:///")).parent)
+    home = file.absolute().parent.resolve()
+    # Keys right beside the settings are no reason to keep copies out of the folder of the settings.
+    for folder in dict.fromkeys(one.resolve() for one in live):
+        if folder.is_relative_to(place) or (folder != home and place.is_relative_to(folder)):
+            raise Trouble(f"{target} holds or lies in {folder}, which is in use: name a folder apart from it")
+    if home.is_relative_to(place):
+        raise Trouble(f"{target} holds the settings, {file}: name a folder apart from them")
 
 
 def _straight(path: Path) -> Path:
@@ -162,7 +183,7 @@ def _archive(settings: Settings, target: Path) -> dict[str, int]:
     missing = [f for f in files if not (home / f).exists()]
     with progress("archive") as show:
         new = copy_all(source, home, missing, show)
-    return {"all": len(files), "new": new}
+    return {"all": len(files) - len(missing) + new, "new": new}
 
 
 def _configuration(

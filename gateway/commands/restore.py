@@ -11,7 +11,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,6 +69,9 @@ def restore(
             help="PostgreSQL: an empty database to restore into. Default: that of the backup's settings.",
         ),
     ] = None,
+    incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Restore what there is of a backup that has lost files.")
+    ] = False,
     config: NewConfig = None,
     as_json: Json = False,
 ) -> None:
@@ -93,6 +96,11 @@ def restore(
     if "sha256" in database and database["kind"] == "postgresql":
         url = into or _settings_of(source).database_url
         _fit_to_load(url, source / DUMP, database["sha256"])
+    files = list(files_below(source / "archive"))
+    lost = _lost(source, manifest, len(files))
+    if lost and not incomplete:
+        hint = "take another backup, or restore what there is with --incomplete"
+        raise Trouble(f"{source} is not whole: {'; '.join(lost)}: {hint}")
     places = _places(source, root, database["kind"] == "sqlite")
     if (places.data / SQLITE).exists():
         raise Trouble(f"{places.data} holds a database already: restore into a new folder, then move it")
@@ -102,7 +110,6 @@ def restore(
     places.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (source / MARKS).exists():
         copy(source / MARKS, places.data / MARKS)
-    files = list(files_below(source / "archive"))
     with progress("archive") as show:
         copy_all(source / "archive", places.archive, files, show)
     if database["kind"] == "sqlite":
@@ -119,10 +126,13 @@ def restore(
                 "backup_of": manifest["begun"],
                 "astray": [{"key": a.key, "names": a.names, "copy": str(a.copy)} for a in places.astray],
                 "left_out": left_out,
+                "lost": lost,
             }
         )
         return
     say(f"{root}: as it was at {manifest['begun']}, {len(files)} objects")
+    for what in lost:
+        warn(f"warning: {what}")
     if database["kind"] == "postgresql" and not loaded:
         warn("now restore the PostgreSQL database with its own tools")
     if loaded and into:
@@ -136,6 +146,20 @@ def restore(
         warn(f"not in the backup, put it back if it is not there: {each['file']} ({each['key']})")
     warn("then:")
     warn(f"  wasl check --config {file} && wasl ledger verify --config {file}")
+
+
+def _lost(source: Path, manifest: dict[str, Any], objects: int) -> list[str]:
+    """What the manifest says was copied and is not there any more; older backups do not name their files."""
+    lost = []
+    copied = int(manifest.get("objects", {}).get("all", 0))
+    if objects < copied:
+        lost.append(f"{objects} of {copied} objects are in its archive")
+    there = set(map(str, files_below(source / "config")))
+    gone = [name for name in manifest.get("config", ()) if name not in there]
+    if gone:
+        more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
+        lost.append(f"missing in config: {', '.join(gone[:3])}{more}")
+    return lost
 
 
 def _settings_of(source: Path) -> Settings:

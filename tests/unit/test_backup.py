@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
 from pathlib import Path
+
+import pytest
 
 from gateway.settings_file import read_settings
 from tests.unit.shell import Shell
@@ -167,3 +170,30 @@ def test_restore_refuses_places_that_make_no_sense(home: Path, wasl: Shell, tmp_
     assert said.status == 2 and not (tmp_path / "new").exists()
     manifest = json.loads((copy / "manifest.json").read_text())
     assert manifest["secrets"] is True
+
+
+@pytest.mark.parametrize("target", ["data", ".", "data/archive", "data/archive/2026", "agencies", "secrets"])
+def test_a_backup_does_not_go_where_the_gateway_lives(home: Path, wasl: Shell, target: str) -> None:
+    before = (home / "data" / "wasl.db").stat().st_ino
+    said = wasl("backup", home / target)
+    assert said.status == 1 and "name a folder apart from" in said.err
+    assert (home / "data" / "wasl.db").stat().st_ino == before
+    assert not (home / target / "manifest.json").exists()
+
+
+def test_a_backup_that_has_lost_files_is_restored_only_when_asked(
+    home: Path, wasl: Shell, tmp_path: Path
+) -> None:
+    copy, new = tmp_path / "copy", tmp_path / "new"
+    hour = home / "data" / "archive" / "2026" / "1123" / "03"
+    hour.mkdir(parents=True)
+    for name in "ab":
+        (hour / f"{name}.eml").write_bytes(b"x")
+    assert wasl("backup", copy).status == 0
+    (copy / "archive" / "2026" / "1123" / "03" / "a.eml").unlink()
+    shutil.rmtree(copy / "config" / "secrets")
+    said = wasl("restore", copy, new)
+    assert said.status == 1 and "1 of 2 objects are in its archive" in said.err
+    assert "missing in config: secrets/" in said.err and not new.exists()
+    said = wasl("restore", copy, new, "--incomplete")
+    assert said.status == 0 and "1 of 2 objects" in said.err and (new / "wasl.toml").exists()
