@@ -78,6 +78,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("wasl.serve")
 
+KEPT_DIRECTORY = "directory.json"  # in the data folder: the last good one
 LATE_S = 10.0  # after limits.stop_grace: then a stop that hangs is cut off
 
 ROLES = ("smtp", "imap", "relay", "notices", "watch", "dashboard", "upkeep")
@@ -137,7 +138,15 @@ class Gateway:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # everything is about to be read anyway
         executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="wasl-work")
-        self.directory = DirectoryFile(settings.directory.path, (settings.gateway.domain,))
+        self.directory = DirectoryFile(
+            settings.directory.path, (settings.gateway.domain,), settings.gateway.data_dir / KEPT_DIRECTORY
+        )
+        metrics.CONFIG_FAULTS.set(len(self.directory.faults))
+        for fault in self.directory.faults:
+            _log.error("%s", fault)
+        if self.directory.faults:
+            count = len(self.directory.current)
+            _log.error("the last good directory, of %d agencies, is in force", count)
         self.policy = await loop.run_in_executor(None, self._open_policy)
         self._parts(executor)
         await loop.run_in_executor(None, await_room, self.record)

@@ -8,9 +8,12 @@ the files are broken (promise 7). All look-ups are dictionary look-ups.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Iterator
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from pydantic import ValidationError
 
 from policies.agency import Agency, Credential, DkimKey, Mode, Network, NextHop, SignIn, TlsMode
 from policies.agency_entry import AgencyEntry, Files
-from policies.document import Document, read_documents
+from policies.document import Document, parse_documents, read_documents
 from policies.faults import ConfigFaults, Fault, Loc, faults_of, suggestion
 from policies.folder import Stamp, stamp
 
@@ -137,16 +140,28 @@ def load_directory(path: Path | str, reserved: Iterable[str] = ()) -> Directory:
     ``reserved`` are domains of the gateway itself, which no agency may have. Files whose name
     begins with a dot or an underscore are left alone.
     """
-    root = Path(path)
+    return _load(Path(path), reserved)[0]
+
+
+def _load(
+    root: Path, reserved: Iterable[str], kept: Mapping[str, str] | None = None
+) -> tuple[Directory, dict[str, str]]:
+    """The directory and the texts of its files by their names; ``kept`` are read in place of the files."""
     faults: list[Fault] = []
     digest = hashlib.sha256()
     read: list[tuple[Agency, Document, Loc]] = []
-    for file, name in agency_files(root):
+    texts: dict[str, str] = {}
+    for file, name in agency_files(root) if kept is None else [(_at(root, name), name) for name in kept]:
         try:
-            documents, octets = read_documents(file, name)
+            if kept is None:
+                documents, octets = read_documents(file, name)
+            else:
+                octets = kept[name].encode()
+                documents = parse_documents(octets, name)
         except ConfigFaults as e:
             faults += e.faults
             continue
+        texts[name] = octets.decode()
         digest.update(f"{name}\0{len(octets)}\0".encode() + octets)
         for document in documents:
             for data, loc in _entries(document, faults):
@@ -156,7 +171,12 @@ def load_directory(path: Path | str, reserved: Iterable[str] = ()) -> Directory:
     faults += _doubles(read, frozenset(d.lower() for d in reserved))
     if faults:
         raise ConfigFaults(faults)
-    return Directory((a for a, _, _ in read), digest.hexdigest()[:16], _warnings(read))
+    return Directory((a for a, _, _ in read), digest.hexdigest()[:16], _warnings(read)), texts
+
+
+def _at(root: Path, name: str) -> Path:
+    """The file that faults call by this name: what it refers to is found from there."""
+    return root.parent / name
 
 
 def agency_files(root: Path) -> list[tuple[Path, str]]:
@@ -175,25 +195,60 @@ def agency_files(root: Path) -> list[tuple[Path, str]]:
 
 
 class DirectoryFile:
-    """The directory in force. :meth:`reload` replaces it only by one without faults."""
+    """The directory in force. :meth:`reload` replaces it only by one without faults.
 
-    def __init__(self, path: Path | str, reserved: Iterable[str] = ()) -> None:
+    ``kept`` names a file in which the last good one is kept, for a start at which the files are broken: a
+    slip in one of them must not keep mail down after a crash (promise 7).
+    """
+
+    def __init__(self, path: Path | str, reserved: Iterable[str] = (), kept: Path | None = None) -> None:
         """Reads the directory; raises :class:`ConfigFaults` when there is no good one to begin with."""
         self.path = Path(path)
         self._reserved = tuple(reserved)
+        self._kept = kept
         self._stamp = self._look()
-        self.current = load_directory(self.path, self._reserved)
         self.faults: tuple[Fault, ...] = ()
+        try:
+            self.current = self._read()
+        except ConfigFaults as e:
+            last = self._last_good()
+            if last is None:
+                raise
+            self.current, self.faults = last, e.faults
 
     def reload(self) -> tuple[Fault, ...]:
         """Read again. Empty: the new directory is in force. Else the faults; the old one stays."""
         self._stamp = self._look()
         try:
-            self.current = load_directory(self.path, self._reserved)
+            self.current = self._read()
             self.faults = ()
         except ConfigFaults as e:
             self.faults = e.faults
         return self.faults
+
+    def _read(self) -> Directory:
+        directory, texts = _load(self.path, self._reserved)
+        if self._kept is not None:
+            part = self._kept.with_name(f".{self._kept.name}.part")
+            held = json.dumps({"path": str(self.path.absolute()), "files": texts}, ensure_ascii=False)
+            with contextlib.suppress(OSError):  # a full disk: what was kept before is better than none
+                with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+                    out.write(held.encode())
+                    out.flush()
+                    os.fsync(out.fileno())
+                part.replace(self._kept)
+        return directory
+
+    def _last_good(self) -> Directory | None:
+        if self._kept is None:
+            return None
+        try:
+            held = json.loads(self._kept.read_bytes())
+            if held["path"] != str(self.path.absolute()):
+                return None
+            return _load(self.path, self._reserved, held["files"])[0]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigFaults):
+            return None  # what a start needs is gone too: the faults of the files tell
 
     def changed(self) -> bool:
         """True when a file came, went or was written since the last reading."""

@@ -181,7 +181,11 @@ def work(sock: socket.socket) -> None:
     assert isinstance(record.writer, Writer)
     press = _Press(record.writer, record.accept_desk, archive, answers, complain)
     lasting.settle()
-    answers.send("ready")
+    try:
+        answers.send("ready")
+    except OSError:  # the gateway ends already; it has said why
+        record.close()
+        return
     crowd = 0  # errands of the largest group of late
     while (lot := receive(sock)) is not None:
         # Whatever has come while the last group was written makes the next one. Nobody waits for a note:

@@ -195,6 +195,25 @@ def test_a_broken_file_leaves_the_last_good_directory_in_force(folder: Path) -> 
     assert held.current.agency("MOF") is None
 
 
+def test_a_start_with_a_broken_file_takes_the_last_good_directory(folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "directory.json"
+    good = DirectoryFile(folder, kept=kept).current
+    assert kept.stat().st_mode & 0o077 == 0, "next hops have passwords"
+    (folder / "mof.yaml").write_text("code: [", "utf-8")
+    held = DirectoryFile(folder, kept=kept)
+    assert held.current.version == good.version and held.current.agency("MOF") == good.agency("MOF")
+    assert [fault.file for fault in held.faults] == ["agencies/mof.yaml"]
+    assert held.reload() == held.faults and not held.changed()
+    with pytest.raises(ConfigFaults):
+        DirectoryFile(folder)
+    (folder / "mof.yaml").unlink()
+    assert DirectoryFile(folder, kept=kept).current.agency("MOF") is None
+    moved = folder.rename(tmp_path / "elsewhere")
+    (moved / "mof.yaml").write_text("code: [", "utf-8")
+    with pytest.raises(ConfigFaults):  # what was kept is of another folder
+        DirectoryFile(moved, kept=kept)
+
+
 def test_no_folder_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigFaults, match="wasl init"):
         load_directory(tmp_path / "nowhere")
