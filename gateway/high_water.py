@@ -12,8 +12,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tracker.ledger import LedgerBroken
+from tracker.ledger import Ledger, LedgerBroken
 from tracker.record import Record
+from tracker.registers import Registers
+from tracker.store import Connection
 from tracker.verify import Unproven
 
 
@@ -42,7 +44,7 @@ def write(data_dir: Path, record: Record) -> None:
     part.replace(target)
 
 
-def check(data_dir: Path, record: Record) -> None:
+def check(data_dir: Path, conn: Connection, ledger: Ledger, registers: Registers) -> None:
     """Compare the record with the marks; raises :class:`Behind`."""
     try:
         marks = json.loads(path_of(data_dir).read_text(encoding="utf-8"))
@@ -54,13 +56,12 @@ def check(data_dir: Path, record: Record) -> None:
             "then remove the file"
         ) from error
     wrong: list[str] = []
-    with record.read() as conn:
-        if marks.get("checkpoint"):
-            try:
-                record.ledger_reader.must_contain(conn, marks["checkpoint"])
-            except (LedgerBroken, Unproven) as error:
-                wrong.append(str(error))
-        present = record.registers.marks(conn)
+    if marks.get("checkpoint"):
+        try:
+            ledger.must_contain(conn, marks["checkpoint"])
+        except (LedgerBroken, Unproven) as error:
+            wrong.append(str(error))
+    present = registers.marks(conn)
     for key, value in (marks.get("numbers") or {}).items():
         if present.get(key, 0) < value:
             wrong.append(f"register {key} stands at {present.get(key, 0)}, but {value} was given out")

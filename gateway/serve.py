@@ -112,7 +112,10 @@ class Gateway:
         with lock:
             self.record = open_record(settings, Outage(_log, "a write to the record failed").failed)
             try:
-                high_water.check(settings.gateway.data_dir, self.record)
+                with self.record.read() as conn:
+                    high_water.check(
+                        settings.gateway.data_dir, conn, self.record.ledger_reader, self.record.registers
+                    )
             except high_water.Behind as error:
                 self.record.close()
                 raise StartError(str(error)) from error

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from policies.directory import Directory
     from policies.faults import Fault
     from tracker.model import Address
+    from tracker.store import Connection
 
 
 ALIKE = 3  # warnings of one kind that are shown
@@ -137,7 +138,7 @@ def _findings(config: Path | None, offline: bool, only: frozenset[str]) -> Itera
 
 
 def _beside_broken(file: Path) -> Iterator[Finding]:
-    """Faults of directory and policy when the settings have some: read from where these seem to say."""
+    """Faults of directory, policy and keys when the settings have some: where these seem to say they are."""
     import tomllib
 
     from policies.directory import load_directory
@@ -149,11 +150,23 @@ def _beside_broken(file: Path) -> Iterator[Finding]:
     except (OSError, ValueError, RecursionError):
         data = {}
 
+    def named(section: str, key: str, usual: str) -> Path | None:
+        values = data.get(section)
+        path = values.get(key, usual) if isinstance(values, dict) else usual
+        return Path(file.absolute().parent, path) if isinstance(path, str) and "\0" not in path else None
+
     def folder(section: str, usual: str) -> Path | None:
-        named = data.get(section)
-        path = named.get("path", usual) if isinstance(named, dict) else usual
-        found = Path(file.absolute().parent, path) if isinstance(path, str) and "\0" not in path else None
+        found = named(section, "path", usual)
         return found if found is not None and found.is_dir() else None
+
+    for about, section, key, usual in (
+        ("ledger key", "ledger", "key", "secrets/ledger.pem"),
+        ("mac secret", "secrets", "mac", "secrets/mac.key"),
+    ):
+        secret = named(section, key, usual)
+        if secret is not None and not secret.exists():
+            text = f"{secret}: there is no such file: `wasl init` makes it; never replace a lost one"
+            yield Finding(level="fault", about=about, text=text)
 
     directory, agencies, rules = None, folder("directory", "agencies"), folder("policy", "policy")
     try:
@@ -328,6 +341,7 @@ def _data(settings: Settings) -> Iterator[Finding]:
         try:
             with store.reader.connect() as conn:
                 conn.exec_driver_sql("SELECT count(*) FROM meta").scalar()
+                yield from _published(settings, conn)
         finally:
             store.close()
         yield Finding(level="ok", about="database", text=f"database: {store.dialect}")
@@ -336,6 +350,22 @@ def _data(settings: Settings) -> Iterator[Finding]:
     except DatabaseError as e:
         what = str(getattr(e, "orig", None) or e).splitlines()[0]
         yield Finding(level="fault", about="database", text=f"the database: {what}")
+
+
+def _published(settings: Settings, conn: Connection) -> Iterator[Finding]:
+    """Whether the database is as new as what this gateway has told others: else no gateway starts on it."""
+    from gateway import high_water
+    from gateway.opening import ledger_key
+    from tracker.ledger import Ledger
+    from tracker.registers import Registers
+
+    try:
+        registers = Registers(settings.gateway.zone)
+        high_water.check(settings.gateway.data_dir, conn, Ledger(ledger_key(settings)), registers)
+    except Trouble:
+        return  # said above, of the key
+    except (high_water.Behind, OSError) as e:
+        yield Finding(level="fault", about="database", text=str(e))
 
 
 def _keys(settings: Settings, directory: Directory | None) -> Iterator[SigningKey | Finding]:

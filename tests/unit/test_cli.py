@@ -185,6 +185,23 @@ def test_check_reads_on_when_the_settings_are_broken(home: Path, wasl: Shell) ->
     assert "wasl.toml:1: is not TOML" in said.err and "agencies/mof.yaml:2: nexthop" in said.err
 
 
+def test_check_misses_keys_beside_broken_settings(home: Path, wasl: Shell) -> None:
+    file = home / "wasl.toml"
+    file.write_text(file.read_text("utf-8").replace("[limits]", "[limitss]"), "utf-8")
+    for name in ("ledger.pem", "mac.key"):
+        (home / "secrets" / name).unlink()
+    said = wasl("check", "--offline")
+    assert said.status == 1 and "limitss" in said.err
+    assert "secrets/ledger.pem: there is no such file" in said.err and "secrets/mac.key" in said.err
+
+
+def test_check_says_that_no_gateway_starts_on_an_older_database(home: Path, wasl: Shell) -> None:
+    (home / "data" / "high-water.json").write_text('{"checkpoint": null, "numbers": {"MOF/2026/out": 9}}')
+    said = wasl("check", "--offline")
+    assert said.status == 1
+    assert "the database is behind" in said.err and "stands at 0, but 9 was given out" in said.err
+
+
 def test_check_names_the_line_of_a_broken_setting(home: Path, wasl: Shell) -> None:
     file = home / "wasl.toml"
     text = file.read_text("utf-8").replace("[limits]", "[limits]\nrecipents = 5")
