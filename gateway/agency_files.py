@@ -1,7 +1,8 @@
 """Writing agencies into the directory: the text of a file, CSV in, all of them or none.
 
 The YAML files are the truth; this only adds files. A row that would make the directory bad is
-refused with its line in the CSV file, and nothing is left behind.
+refused with its line in the CSV file, and nothing is left behind. Codes are looked at before anything is
+written: the files are named after them, and the directory leaves some names alone.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from gateway.trouble import Trouble
+from policies.agency_entry import AgencyEntry
 from policies.directory import load_directory
-from policies.faults import ConfigFaults, Fault, suggestion
+from policies.faults import ConfigFaults, Fault, faults_of, suggestion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,12 @@ class AgencyRow:
     registry: str | None = None
     mode: str | None = None
     where: str = ""
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """File and line as faults tell them; a row of no file goes by its code."""
+        file, _, line = self.where.rpartition(":")
+        return (file, int(line)) if file else (self.code or "''", 0)
 
     def yaml(self, next_hop: str | None) -> str:
         """The text of the agency's file. JSON strings are YAML strings."""
@@ -50,8 +60,14 @@ class AgencyRow:
         return "\n".join(lines) + "\n"
 
 
+# Words that one version of YAML or another reads as something else than text.
+_NO_TEXT = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+
+
 def _quoted(text: str) -> str:
-    return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9.@-]*", text) else json.dumps(text, ensure_ascii=False)
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9.@-]*", text) and text.lower() not in _NO_TEXT:
+        return text
+    return json.dumps(text, ensure_ascii=False)
 
 
 _URL = re.compile(r"(smtp|smtps|lmtp)://(\[[0-9A-Fa-f:.]+\]|[^/:\s]+)(?::(\d{1,5}))?/?")
@@ -92,9 +108,13 @@ def read_csv(file: Path, mode: str | None) -> list[AgencyRow]:
         if name is None or name.strip() not in known:
             hint = suggestion(str(name), known)
             faults.append(Fault(file=str(file), line=1, key=str(name), message="unknown column", hint=hint))
+    named = [str(name).strip() for name in reader.fieldnames or ()]
     for name in ("code", "name_ar", "name_en"):
-        if name not in [str(n).strip() for n in reader.fieldnames or ()]:
+        if name not in named:
             faults.append(Fault(file=str(file), line=1, key=name, message="the column is missing"))
+    for name in known:
+        if named.count(name) > 1:
+            faults.append(Fault(file=str(file), line=1, key=name, message="the column stands twice"))
     if faults:
         raise ConfigFaults(faults)
     rows = []
@@ -134,24 +154,30 @@ def write_agencies(
     """Write a file for each row, all of them or none; returns the files.
 
     The whole directory is read with them; when it is not good they are taken back, and ConfigFaults
-    names the faults by the rows that they came from. FileExistsError when a file is there already.
+    names the faults by the rows that they came from, as it does when a file is there already.
     """
+    if faults := _code_faults(rows):
+        raise ConfigFaults(faults)
     folder.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
     lines: dict[str, str] = {}
     try:
         for row in rows:
-            name = re.sub(r"[^a-z0-9-]", "_", row.code.lower()) or "unnamed"
-            path = folder / f"{name}.yaml"
-            text = row.yaml(next_hop)
+            path = folder / f"{row.code.lower()}.yaml"
             try:
-                with path.open("x", encoding="utf-8") as out:
-                    out.write(text)
+                octets = row.yaml(next_hop).encode()
+            except UnicodeEncodeError:  # octets of a command line that were no text
+                file, line = row.place
+                raise ConfigFaults([Fault(file=file, line=line, message="is not UTF-8")]) from None
+            try:
+                out = path.open("xb")
             except FileExistsError:
                 what = f"{path} is there already: nothing was written"
                 hint = "--skip-existing leaves out those that are there" if row.where else ""
                 raise ConfigFaults([Fault(file=row.where or row.code, message=what, hint=hint)]) from None
             made.append(path)
+            with out:
+                out.write(octets)
             lines[f"{folder.name}/{path.name}"] = row.where
         load_directory(folder, reserved)
     except BaseException as error:
@@ -161,6 +187,29 @@ def write_agencies(
             raise ConfigFaults(_at_row(fault, lines) for fault in error.faults) from None
         raise
     return made
+
+
+def _code_faults(rows: list[AgencyRow]) -> list[Fault]:
+    """Codes that are none, in the words that a file with such a code gets, and those that come twice."""
+    faults: list[Fault] = []
+    first: dict[str, AgencyRow] = {}
+    for row in rows:
+        file, line = row.place
+        bad = _code_fault(row.code, file, line)
+        if not bad and (earlier := first.setdefault(row.code, row)) is not row:
+            what = f"the code {row.code} is already that of {earlier.where}"
+            bad = [Fault(file=file, line=line, key="code", message=what)]
+        faults += bad
+    return faults
+
+
+def _code_fault(code: str, file: str, line: int) -> list[Fault]:
+    try:
+        AgencyEntry.model_validate({"code": code})
+    except ValidationError as e:  # it lacks the other keys too: those are looked at in its file
+        found = faults_of(e, AgencyEntry, file, lambda loc: (line, 0))
+        return [fault for fault in found if fault.key == "code"]
+    return []
 
 
 def _at_row(fault: Fault, rows: dict[str, str]) -> Fault:
@@ -174,5 +223,8 @@ def _at_row(fault: Fault, rows: dict[str, str]) -> Fault:
         if not mine or not already:
             return fault
         where, message = mine, f"{what}{already}{fault.file}:{fault.line}"
+    other = re.search(r" at (.+):\d+$", message)
+    if other is not None and rows.get(other[1]):  # its file will not be there: both are rows
+        message = message[: other.start(1)] + rows[other[1]]
     file, _, line = where.rpartition(":")
     return replace(fault, file=file, line=int(line), column=0, message=message)

@@ -7,7 +7,8 @@ gives the recipients with what was said about each, or None. What it gives is wh
 never better evidence than that. Never raises; text beyond ``MAX_TEXT`` is not looked at.
 
 flufl.bounce knows some servers by their exact words; it raises on letters that are a little odd and
-sees bounces in ordinary letters, so it is asked last, about small automatic mail only, behind a guard.
+sees bounces in ordinary letters, so it is asked last, about small automatic mail only, behind a guard,
+and its log, which has a trace of each letter that it stumbles over, is not heard.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import email
 import email.policy
 import html
+import logging
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +32,8 @@ MAX_LINES = 3000
 MAX_REPORTS = 1000
 MAX_FLUFL = 1 << 17  # octets of a message that flufl.bounce is asked about
 MAX_DIAGNOSTIC = 1000  # characters kept of what was said about a recipient
+
+logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)  # it raises what it logs
 
 _ADDRESS = r"(?:\"[^\"\s]{1,64}\"|[^\s<>()\[\],;:\"\\@|=]{1,128})@[^\s<>()\[\],;:\"\\@?&/|]{1,253}"
 _ANY = re.compile(_ADDRESS)
@@ -371,13 +375,23 @@ def _with_listed(
     return out or reports
 
 
+class _PlainFields(email.policy.Compat32):
+    """Field values are text whatever their octets: compat32 gives Header objects, which flufl cannot read."""
+
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+_PLAIN_FIELDS = _PlainFields()
+
+
 def _from_flufl(octets: Buffer, structure: Structure) -> list[dsn.Report]:
     if len(octets) > MAX_FLUFL or len(structure.parts) > 50 or any(p.depth > 8 for p in structure.parts):
         return []
     from flufl.bounce import all_failures  # 40 ms to load, seldom needed
 
     try:
-        message = email.message_from_bytes(bytes(octets), policy=email.policy.compat32)
+        message = email.message_from_bytes(bytes(octets), policy=_PLAIN_FIELDS)
         temporary, permanent = all_failures(message)
     except Exception:  # whatever it stumbles over, the message is still a bounce without recipients
         return []

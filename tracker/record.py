@@ -25,6 +25,7 @@ from sqlalchemy import Connection, delete, func, select
 from tracker import schema, sweep
 from tracker.accept_desk import AcceptDesk
 from tracker.acceptance import Acceptance, Accepted
+from tracker.accounts import AccountError
 from tracker.claims import Claim, ClaimDesk, Want
 from tracker.doubtful import DoubtfulAttempts
 from tracker.evidence import EvidenceBook
@@ -34,22 +35,28 @@ from tracker.hold_desk import Decided, Decision, HoldDesk
 from tracker.ledger import Checkpoint, Ledger, LedgerKey
 from tracker.link_work import AnswersDue, Linked, LinkJudgement
 from tracker.model import IdSource, LetterKind, now_us
-from tracker.noting import Note, Noted, NoteDesk, forget_empty
+from tracker.noting import NoSuchDelivery, Note, Noted, NoteDesk, forget_empty
 from tracker.object_store import ObjectStore, remove
+from tracker.policy_store import PolicyStoreError
 from tracker.record_room import Furnishing, Loop, RecordRoom
 from tracker.registers import Registers
 from tracker.registry_desk import RegistryDesk
-from tracker.states import FINAL_STATES
+from tracker.states import FINAL_STATES, UnknownMove
 from tracker.store import Store
 from tracker.writer import Desk, Errand, FutureHub, Hub, Writer
 
 T = TypeVar("T")
+OnFailure = Callable[[BaseException], None]
+
+# What an act is answered that makes no sense: whoever asked is told, and the record has not failed.
+REFUSALS = (UnknownMove, NoSuchDelivery, AccountError, PolicyStoreError)
 
 
 class Record:
     """One process's hold on the record. ``node`` (0 to 1023) is its own among those on one database.
 
-    ``room``: this is the record room's own hold, beside that of the process it serves.
+    ``room``: this is the record room's own hold, beside that of the process it serves. ``on_failure`` is
+    told of each group that could not be written, but not of :data:`REFUSALS`.
     """
 
     def __init__(
@@ -61,7 +68,7 @@ class Record:
         zone: str = "UTC",
         node: int = 0,
         sequenced: bool | None = None,
-        on_failure: Callable[[BaseException], None] | None = None,
+        on_failure: OnFailure | None = None,
         room: bool = False,
     ) -> None:
         self.store = store
@@ -93,7 +100,9 @@ class Record:
             self.registry_desk: "registry",
             self.followup_desk: "followup",
         }
-        self.writer: Writer | RecordRoom = Writer(store, on_failure, book.flush, threaded=not room)
+        self.writer: Writer | RecordRoom = Writer(
+            store, _of_failures(on_failure), book.flush, threaded=not room
+        )
 
     def open_room(self, furnishing: Furnishing, on_gone: Callable[[], None]) -> None:
         """From now on letters are written by a process of their own (:mod:`tracker.record_room`).
@@ -295,3 +304,15 @@ class Record:
                 for table in (schema.letter, schema.evidence, schema.attempt, schema.receipt)
             ]
         return max(highest)
+
+
+def _of_failures(on_failure: OnFailure | None) -> OnFailure | None:
+    """The same, told of nothing in :data:`REFUSALS`."""
+    if on_failure is None:
+        return None
+
+    def tell(error: BaseException) -> None:
+        if not isinstance(error, REFUSALS):
+            on_failure(error)
+
+    return tell

@@ -3,7 +3,8 @@
 Callers hand in an :class:`Errand` and are told when its group is on stable storage; a group is
 whatever waits when the last commit ended, so that under load one sync serves many letters. If a
 group fails, every errand is tried again in a transaction of its own, so that one bad errand
-cannot take its neighbours down; if the database is away, all fail with its error and the
+cannot take its neighbours down, and what it fails with is told too unless the group was said to
+fail with the same; if the database is away, all fail with its error and the
 callers answer 4xx. No errand is ever retried after its transaction may have been committed:
 a commit that fails is reported as failed and the caller must not say 250.
 """
@@ -203,8 +204,8 @@ class Writer:
                     raise
                 return self._transaction(group)
         except Exception as error:
-            if self._on_failure is not None:
-                self._on_failure(error)
+            self._complain(error)
+            told = type(error)
             if len(group) == 1 or isinstance(error, CommitFailed) or lost_connection(error):
                 return [_abandoned(errand, error) for errand in group]
         settled: list[tuple[Errand, Any, BaseException | None]] = []
@@ -212,8 +213,14 @@ class Writer:
             try:
                 settled += self._transaction([errand])
             except Exception as error:
+                if type(error) is not told:
+                    self._complain(error)
                 settled.append(_abandoned(errand, error))
         return settled
+
+    def _complain(self, error: Exception) -> None:
+        if self._on_failure is not None:
+            self._on_failure(error)
 
     def _transaction(self, group: list[Errand]) -> list[tuple[Errand, Any, BaseException | None]]:
         desks: dict[int, tuple[Desk, list[Errand]]] = {}

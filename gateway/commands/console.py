@@ -7,6 +7,7 @@ and direction characters as escapes, so that it can neither move the cursor nor 
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -163,8 +164,14 @@ def progress(label: str) -> Iterator[Progress]:
 
 
 def names_from(names: Sequence[str]) -> list[str]:
-    """The names on the command line; ``-`` stands for those of the lines on standard input."""
-    return [one for name in names for one in (_piped(sys.stdin) if name == "-" else (name,))]
+    """The names on the command line; ``-`` stands for those of the lines on standard input.
+
+    What is no text in them is written as escapes, so that such a name means nothing and stops no other:
+    neither a database nor a request in JSON takes it.
+    """
+    if "-" in names and isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="backslashreplace")
+    return [safe(one) for name in names for one in (_piped(sys.stdin) if name == "-" else (name,))]
 
 
 def _piped(lines: Iterable[str]) -> Iterator[str]:

@@ -164,3 +164,27 @@ def test_a_letter_that_confuses_flufl_is_read_all_the_same() -> None:
     ):
         found = read(octets)
         assert found is not None and found.reports == ()
+
+
+def test_raw_octets_in_a_field_hide_nothing_that_flufl_knows(caplog: pytest.LogCaptureFixture) -> None:
+    octets = (
+        b"From: Mail Delivery System \xe9 <MAILER-DAEMON@mail.example>\nSubject: Undelivered mail\n"
+        b"X-Mailer: \xe9\nContent-Description: \xe9\nTo: a@b.example\n\n"
+    )
+    words = (
+        b"Message could not be delivered to some recipients.\n"
+        b"Recipient: [SMTP:a@health.example]\nRecipient: [SMTP:b@health.example]\nMessage headers follow\n"
+    )
+    found = read(octets + words)
+    assert found is not None
+    assert [r.final_recipient for r in found.reports] == ["a@health.example", "b@health.example"]
+    found = read(octets + b"sorry.\n")
+    assert found is not None and found.reports == ()
+    assert caplog.records == []
+
+
+def test_what_flufl_stumbles_over_writes_no_trace(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        found = read(b"Return-Path: <>\nSubject: failure notice\n\nnothing\n")  # no From: IndexError
+    assert found is not None and found.reports == ()
+    assert caplog.records == []

@@ -6,6 +6,9 @@ database could see differently is asked on both of them.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +20,7 @@ import pytest
 from gateway.opening import open_record
 from gateway.settings_file import read_settings
 from tests.records import HOUR, claim, end, letter, sent, whole
-from tests.unit.shell import Shell
+from tests.unit.shell import ROOT, Shell
 from tracker.model import id_text, now_us
 from tracker.noting import Note
 from tracker.record import Record
@@ -196,6 +199,48 @@ def test_a_list_feeds_an_act(queue: Queue, wasl: Shell, as_json: bool) -> None:
     assert again.status == 1, "one of the letters has gone"
     assert [line["state"] for line in again.lines].count("held") == 3
     assert wasl("queue", "show", "-", stdin=f"{queue.waits}\n").out.count("held") == 2
+
+
+@pytest.mark.parametrize("act", ["retry", "show"])
+def test_a_line_that_is_no_text_stops_no_other(queue: Queue, act: str) -> None:
+    """``printf '%s\\n\\xff\\xfe\\n' ID | wasl queue retry -``: octets, so it is run as a program."""
+    words = [
+        sys.executable,
+        "-m",
+        "gateway.cli",
+        "queue",
+        act,
+        "-",
+        "--config",
+        str(queue.home / "wasl.toml"),
+    ]
+    lines = f"{queue.put_off}\n".encode() + b"\xff\xfe\n" + b'{"id": "\\ud800"}\n' + queue.waits.encode()
+    for locale in ({}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
+        ran = subprocess.run(
+            words, input=lines, cwd=ROOT, env=os.environ | locale, capture_output=True, check=False
+        )
+        assert ran.returncode == 1
+        told = [line for line in ran.stderr.decode().splitlines() if "no delivery" in line]
+        assert told == [
+            "\\xff\\xfe: no delivery of this id or number",
+            "\\ud800: no delivery of this id or number",
+        ]
+        assert len(ran.stderr.splitlines()) == 2
+        out = ran.stdout.decode()
+        assert [who for who in ("p@moh", "b@moh", "c@moj") if f"{who}.example" in out] == [
+            "p@moh",
+            "b@moh",
+            "c@moj",
+        ]
+
+
+def test_a_name_that_no_database_takes_stops_no_other(on_both: Queue, wasl: Shell) -> None:
+    for bad in ("\udcff", "a\0b"):
+        said = wasl("queue", "retry", "-", "--json", stdin=f"{bad}\n{on_both.put_off}\n")
+        assert said.status == 1 and said.err == ""
+        assert [bool(line["error"]) for line in said.lines] == [True, False]
+    said = wasl("queue", "retry", "\udcff", on_both.put_off)
+    assert said.status == 1 and said.err == "\\udcff: no delivery of this id or number\n"
 
 
 def test_ids_of_what_an_act_answered_feed_the_next(queue: Queue, wasl: Shell) -> None:
