@@ -18,12 +18,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from tracker import schema
+from tracker.audit_rows import DAMAGE, read_rows, why
 from tracker.ledger import EvidenceRow, entry_bytes, record_bytes
 from tracker.misfit import Misfit, StoreAudit
 from tracker.tiles import WIDTH, Frontier, grow
 from tracker.verify import canonical, commit, leaf_hash
 
 _BATCH = 1000
+_LEVELS = 8  # of tiles: no log has 256^8 entries
 _COLUMNS = [column.name for column in fields(EvidenceRow)]
 _MEMBERS = {"v", "id", "letter", "delivery", "event", "grade", "at"}  # what entry and record share
 _entry = schema.ledger_entry.c
@@ -80,8 +82,10 @@ class EntryAudit:
         """Read all entries, and settle at each of these checkpoints."""
         at = 0
         for each in sorted(signed, key=lambda each: each.size):
-            if each.size > self.size:
-                self.seen.misfit(each.table, each.row, f"a log of {each.size} entries, it has {self.size}")
+            if not 0 <= each.size <= self.size:
+                if each.good:  # another one is named already
+                    expected = f"a log of {each.size} entries, it has {self.size}"
+                    self.seen.misfit(each.table, each.row, expected)
                 continue
             self._read(at, each.size)
             at = each.size
@@ -93,14 +97,10 @@ class EntryAudit:
     def _read(self, start: int, stop: int) -> None:
         for low in range(start, stop, _BATCH):
             high = min(low + _BATCH, stop)
-            rows = {
-                row.seq: row
-                for row in self.conn.execute(
-                    select(_entry.seq, _entry.evidence_id, _entry.entry).where(
-                        _entry.seq >= low, _entry.seq < high
-                    )
-                )
-            }
+            asked = select(_entry.seq, _entry.evidence_id, _entry.entry)
+            found, bad = read_rows(self.conn, asked.where(_entry.seq >= low, _entry.seq < high), _entry.seq)
+            rows = {row.seq: row for row in found}
+            self._unreadable(bad)
             self._open(list(rows.values()))
             tiles = self._leaves(low, high)
             entries: list[bytes] = []
@@ -108,7 +108,8 @@ class EntryAudit:
             for seq, tile in enumerate(tiles, low):
                 row = rows.get(seq)
                 if row is None:
-                    self.seen.misfit("ledger_entry", seq, "an entry: the sequence has a gap")
+                    if seq not in bad:
+                        self.seen.misfit("ledger_entry", seq, "an entry: the sequence has a gap")
                     entries.append(tile or bytes(32))
                     chosen.append(entries[-1])
                     continue
@@ -123,17 +124,19 @@ class EntryAudit:
             self.seen.entries += len(rows)
             self.step(high - low)
 
+    def _unreadable(self, bad: dict[Any, str]) -> None:
+        for seq, reason in bad.items():
+            self.seen.misfit("ledger_entry", seq, f"an entry that can be read: {reason}")
+            of = select(_entry.evidence_id).where(_entry.seq == seq)
+            self.seen.blamed.update(id for id in self.conn.execute(of).scalars() if id is not None)
+
     def _leaves(self, low: int, high: int) -> list[bytes | None]:
         """The leaves that the tiles of level 0 hold for a range of entries."""
         first, last = low // WIDTH, (high - 1) // WIDTH
-        stored = {
-            tile: bytes(hashes)
-            for tile, hashes in self.conn.execute(
-                select(_tile.tile, _tile.hashes).where(
-                    _tile.level == 0, _tile.tile >= first, _tile.tile <= last
-                )
-            )
-        }
+        asked = select(_tile.tile, _tile.hashes)
+        within = _tile.level == 0, _tile.tile >= first, _tile.tile <= last
+        found, _ = read_rows(self.conn, asked.where(*within), _tile.tile)
+        stored = {tile: bytes(hashes) for tile, hashes in found}
         for tile in range(first, last + 1):
             wanted = min(self.size - tile * WIDTH, WIDTH)
             if len(stored.get(tile, b"")) // 32 < wanted and tile * WIDTH >= low:
@@ -148,19 +151,26 @@ class EntryAudit:
     def _open(self, rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
         """Does each entry's evidence open it?"""
         evidence: dict[int, Row[*tuple[Any, ...]]] = {}
+        bad: dict[Any, str] = {}
         for chunk in chunks([row.evidence_id for row in rows if row.evidence_id is not None]):
-            for each in self.conn.execute(select(schema.evidence).where(_evidence.id.in_(chunk))):
-                evidence[each.id] = each
+            asked = select(schema.evidence).where(_evidence.id.in_(chunk))
+            readable, others = read_rows(self.conn, asked, _evidence.id)
+            evidence |= {each.id: each for each in readable}
+            bad |= others
         disposed = []
         for row in rows:
             entry = bytes(row.entry)
             found = evidence.get(row.evidence_id)
-            if found is None:
-                self.closed[row.seq] = _orphan(row)
+            if row.evidence_id in bad:
+                expected = f"what entry {row.seq} sealed: it cannot be read: {bad[row.evidence_id]}"
+                self.closed[row.seq] = Misfit(table="evidence", row=str(row.evidence_id), expected=expected)
+            elif found is None:
+                self.closed[row.seq] = self._orphan(row)
             elif found.salt is None:
                 disposed.append(found)
             elif (differs := differs_from_entry(found, entry)) is not None:
                 expected = f"what entry {row.seq} sealed: {differs}"
+                self._bereave(entry)
                 self.closed[row.seq] = Misfit(table="evidence", row=str(found.id), expected=expected)
             elif b'"parts":' not in entry:
                 self.sure.add(row.seq)
@@ -169,7 +179,7 @@ class EntryAudit:
 
     def _disposed(self, rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
         """A letter is disposed of as a whole: a single salt that is gone hides something."""
-        for chunk in chunks(sorted({row.letter_id for row in rows})):
+        for chunk in chunks(list({row.letter_id for row in rows})):
             kept = self.conn.execute(
                 select(_evidence.letter_id).where(_evidence.letter_id.in_(chunk), _evidence.salt.is_not(None))
             ).scalars()
@@ -197,7 +207,7 @@ class EntryAudit:
             self._name(seq, evidence_id, true, decided)
         for misfit in self.closed.values():
             self.seen.misfits.append(misfit)
-            if misfit.table == "evidence":
+            if misfit.table == "evidence" and misfit.row.isdecimal():
                 self.seen.blamed.add(int(misfit.row))
         for (level, tile), hashes in true.full.items():
             self._compare(level, tile, hashes)
@@ -221,12 +231,15 @@ class EntryAudit:
             self.seen.misfit("ledger_tile", *tile)
 
     def _compare(self, level: int, tile: int, hashes: bytes) -> None:
-        found = self.conn.execute(
-            select(_tile.hashes).where(_tile.level == level, _tile.tile == tile)
-        ).scalar()
-        if found is None or bytes(found)[: len(hashes)] != hashes:
+        if self._hashes(level, tile)[: len(hashes)] != hashes:
             expected = f"the {len(hashes) // 32} hashes that follow from the tiles below"
             self.seen.misfit("ledger_tile", f"{level}/{tile}", expected)
+
+    def _hashes(self, level: int, tile: int) -> bytes:
+        """What a tile holds; nothing, when it is not there or cannot be read."""
+        asked = select(_tile.tile, _tile.hashes).where(_tile.level == level, _tile.tile == tile)
+        found, _ = read_rows(self.conn, asked, _tile.tile)
+        return bytes(found[0].hashes) if found else b""
 
     def _edge(self) -> None:
         """The partial tiles, and those that should not be."""
@@ -235,21 +248,34 @@ class EntryAudit:
             if level and hashes:
                 self._compare(level, count // WIDTH, hashes)
             count //= WIDTH
-        stored = self.conn.execute(select(_tile.level, func.max(_tile.tile)).group_by(_tile.level)).all()
-        last = [
-            (
-                level,
-                tile,
-                self.conn.execute(
-                    select(_tile.hashes).where(_tile.level == level, _tile.tile == tile)
-                ).scalar_one(),
-            )
-            for level, tile in stored
-        ]
+        ends = select(_tile.level, func.min(_tile.tile), func.max(_tile.tile)).group_by(_tile.level)
+        last: list[tuple[int, int, bytes]] = []
+        for level, lowest, highest in self.conn.execute(ends).all():
+            for tile in dict.fromkeys((lowest, highest)):
+                if not isinstance(level, int) or not isinstance(tile, int) or min(level, tile) < 0:
+                    self.seen.misfit("ledger_tile", f"{level}/{tile}", "a place in the tree")
+                elif tile == highest:
+                    last.append((level, tile, self._hashes(level, tile)))
         size = log_size(self.conn)  # asked after the tiles: what was appended meanwhile is no fault
         for level, tile, hashes in last:
-            if tile * WIDTH + len(hashes) // 32 > size // WIDTH**level:
+            full = size // WIDTH**level if level < _LEVELS else 0
+            if tile * WIDTH + len(hashes) // 32 > full:
                 self.seen.misfit("ledger_tile", f"{level}/{tile}", f"no hashes beyond entry {size - 1}")
+
+    def _orphan(self, row: Row[*tuple[Any, ...]]) -> Misfit:
+        """An entry whose evidence is not there: is it the entry's pointer, or the evidence that is gone?"""
+        members = members_of(bytes(row.entry))
+        if members is None or members.get("id") != str(row.evidence_id):
+            return Misfit(table="ledger_entry", row=str(row.seq), expected="the id of its evidence")
+        self._bereave(bytes(row.entry))
+        expected = f"the row that entry {row.seq} sealed: it is gone"
+        return Misfit(table="evidence", row=str(row.evidence_id), expected=expected)
+
+    def _bereave(self, entry: bytes) -> None:
+        """The letter that an entry is of lacks evidence."""
+        letter = (members_of(entry) or {}).get("letter")
+        if isinstance(letter, str) and letter.isdecimal():
+            self.seen.bereft.add(int(letter))
 
 
 def log_size(conn: Connection) -> int:
@@ -258,16 +284,7 @@ def log_size(conn: Connection) -> int:
     return 0 if last is None else last + 1
 
 
-def _orphan(row: Row[*tuple[Any, ...]]) -> Misfit:
-    """An entry whose evidence is not there: is it the entry's pointer, or the evidence that is gone?"""
-    members = members_of(bytes(row.entry))
-    if members is None or members.get("id") != str(row.evidence_id):
-        return Misfit(table="ledger_entry", row=str(row.seq), expected="the id of its evidence")
-    expected = f"the row that entry {row.seq} sealed: it is gone"
-    return Misfit(table="evidence", row=str(row.evidence_id), expected=expected)
-
-
-def chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+def chunks(ids: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Ids in lots that one statement takes."""
     return (ids[at : at + 500] for at in range(0, len(ids), 500))
 
@@ -284,13 +301,16 @@ def members_of(entry: bytes) -> dict[str, Any] | None:
 def differs_from_entry(row: Row[*tuple[Any, ...]], entry: bytes) -> str | None:
     """What of an evidence row (with its salt) its entry does not bear out; None: it opens the entry."""
     given = {name: row._mapping[name] for name in _COLUMNS}
-    record = EvidenceRow(**{**given, "salt": bytes(row.salt)})
     try:
-        if entry_bytes(record) == entry:
-            return None
-        octets = record_bytes(record)
-    except (TypeError, ValueError) as error:
-        return str(error)
+        record = EvidenceRow(**{**given, "salt": bytes(row.salt)})
+        return None if entry_bytes(record) == entry else _difference(record, entry)
+    except (*DAMAGE, AttributeError) as error:
+        return why(error)
+
+
+def _difference(record: EvidenceRow, entry: bytes) -> str | None:
+    """The member that tells them apart; None for what holds the message or its parts besides."""
+    octets = record_bytes(record)
     members = members_of(entry)
     if members is None:
         return "the entry cannot be read"

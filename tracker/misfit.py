@@ -28,6 +28,7 @@ class StoreAudit:
     disposed: int = 0  # entries whose salt was destroyed: in the tree, and closed for good
     waiting: int = 0  # entries that have no place yet (several nodes)
     blamed: set[int] = field(default_factory=set)  # evidence that is named, or whose entry is
+    bereft: set[int] = field(default_factory=set)  # letters that evidence is gone of
 
     def misfit(self, table: str, row: object, expected: str) -> None:
         """Name a row."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +21,9 @@ from gateway.commands.console import (
 )
 from gateway.commands.reading import clock, reading
 from gateway.trouble import Trouble
+
+if TYPE_CHECKING:
+    from tracker.store import Connection
 
 app = typer.Typer(no_args_is_help=True, help="The ledger: head, prove, verify, key.")
 
@@ -103,9 +107,12 @@ def verify(
     settings = load_settings(config)
     secret = ledger_key(settings)
     archive = open_archive(settings)
-    kept = [checkpoint.read_text("utf-8")] if checkpoint is not None else []
+    # Before the record is read, as the file may be replaced: the log is never behind what was published.
+    kept = _published(settings.gateway.data_dir)
+    if checkpoint is not None:
+        kept["1"] = checkpoint.read_text("utf-8")
     with reading(settings) as conn, progress("verifying") as show:
-        audit = audit_store(conn, archive, secret, show, kept=kept)
+        audit = audit_store(_at_one_moment(conn), archive, secret, show, kept=kept)
     misfits, size = audit.misfits, audit.entries
     if as_json:
         for one in misfits:
@@ -117,3 +124,27 @@ def verify(
     else:
         say(f"{size} entries, all of them fit")
     raise typer.Exit(1 if misfits else 0)
+
+
+def _published(data_dir: Path) -> dict[str, str]:
+    """The checkpoint that the gateway keeps outside the database, by the name of its file; none on a new one.
+
+    A file that cannot be read is an empty note, which nobody signed.
+    """
+    from gateway import high_water
+
+    file = high_water.path_of(data_dir)
+    try:
+        note = json.loads(file.read_text(encoding="utf-8"))["checkpoint"]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        note = ""
+    return {} if note is None else {file.name: note if isinstance(note, str) else ""}
+
+
+def _at_one_moment(conn: Connection) -> Connection:
+    """The connection, on which all that is read is of one moment, while the gateway goes on writing."""
+    if conn.dialect.name != "sqlite":  # whose read transaction is such anyway
+        conn.execution_options(isolation_level="REPEATABLE READ")
+    return conn

@@ -56,7 +56,7 @@ class House:
                 "kind": "letter",
                 "thread_id": letter,
                 "accepted_us": AT,
-                "subject": f"s {number}",
+                "subject": f"موضوع {number}",
             },
         )
         conn.execute(
