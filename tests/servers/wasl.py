@@ -128,7 +128,10 @@ def new_house(
     """Make a gateway with ``wasl init``; the house and what the command answered."""
     more = ["--agencies", str(agencies)] if agencies else []
     said = wasl("init", str(root), "--hostname", hostname, "--relay", relay, "--json", *more)
-    return House(root=root), json.loads(said)
+    house = House(root=root)
+    for section in ("dashboard", "metrics"):  # the usual ports are those of one gateway on a machine
+        house.set(section, listen="127.0.0.1:0")
+    return house, json.loads(said)
 
 
 @cache

@@ -91,10 +91,10 @@ def ahead(front: Front, number: str, when: datetime) -> list[str]:
     return [step["step"] for step in told if step.get("delivery") in delivery and step["taken"]]
 
 
-def an_hour_passes(front: Front, number: str) -> None:
-    """The letter came an hour earlier, and is due an hour earlier."""
+def an_hour_passes(front: Front, number: str, hours: int = 1) -> None:
+    """The letter came earlier, and is due earlier; -1 hour: as it was, and as its evidence says."""
     le, d = schema.letter.c, schema.delivery.c
-    hour = 3_600_000_000
+    hour = hours * 3_600_000_000
     with front.engine.begin() as conn:
         letter_id = conn.scalar(select(le.id).where(le.number == number))
         conn.execute(
@@ -136,6 +136,7 @@ def test_a_reminder_arrives_and_stops_after_the_answer(front: Front, mailboxes: 
     assert ahead(front, number, soon) == []
     front.house.run("followup", "run")
     assert len(reminders(mailboxes, number)) == 1
+    an_hour_passes(front, number, -1)
     front.verify()
 
 
